@@ -1,0 +1,150 @@
+"""Every exception that Raven raises on purpose.
+
+    RavenError
+    |-- InvalidValue (ValueError)      one field has a value that it cannot have
+    |   |-- InvalidName                ... a venue, symbol, variant or topic outside its character set
+    |   `-- ConfigError                ... a key of the configuration
+    |-- StartupError                   the process cannot start; the message says what to do
+    |-- AdapterError
+    |   |-- AdapterNotFound            no such entry point
+    |   |-- AdapterRefused             found, and not usable: import failed, other API level, name taken twice
+    |   `-- AdapterFault               an adapter broke its contract while it ran
+    |-- FrameError                     one frame of a venue could not be understood; the connection goes on
+    |-- FeedError                      a venue's fault; the feed's connection is made again
+    |   |-- ConnectFailed
+    |   `-- ConnectionLost
+    `-- RequestError                   what a client asked for cannot be done; becomes a gRPC status
+
+A value error names the field, the value, and what would be valid, in this order, because that is what its reader needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "AdapterError",
+    "AdapterFault",
+    "AdapterNotFound",
+    "AdapterRefused",
+    "ConfigError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "FeedError",
+    "FrameError",
+    "InvalidName",
+    "InvalidValue",
+    "RavenError",
+    "RequestError",
+    "StartupError",
+    "nearest",
+]
+
+VALUE_SHOWN_MAX = 80  # characters of a refused value that a message repeats
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the nearest valid choice, or all of them.
+
+    >>> nearest("prot", ["host", "port"])
+    "did you mean 'port'?"
+    >>> nearest("x", ["host", "port"])
+    'valid: host, port'
+    """
+    choices = sorted(choices)
+    close = get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "valid: " + ", ".join(choices) if choices else "there is none"
+
+
+def shown(value: object) -> str:
+    """`value` as a message repeats it: its repr, cut to `VALUE_SHOWN_MAX` characters, control characters escaped."""
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= VALUE_SHOWN_MAX else text[: VALUE_SHOWN_MAX - 3] + "..."
+
+
+class RavenError(Exception):
+    """The root of the tree."""
+
+
+class InvalidValue(RavenError, ValueError):
+    """One field has a value that it cannot have.
+
+    Args:
+        field: the path of the field, as its user writes it ("subscriptions[0].selector.venue", "server.port").
+        value: what was given.
+        expected: what would be valid, as the end of a sentence.
+    """
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(f"{field}: {shown(value)} is not valid: {expected}")
+        self.field = field
+        self.value = value
+        self.expected = expected
+
+    def within(self, prefix: str) -> InvalidValue:
+        """The same error with its field seen from further out."""
+        joint = "" if self.field.startswith("[") or not self.field else "."
+        return type(self)(f"{prefix}{joint}{self.field}", self.value, self.expected)
+
+
+class InvalidName(InvalidValue):
+    """A venue, symbol, variant or topic outside the character set that raven.proto gives it."""
+
+
+class ConfigError(InvalidValue):
+    """A key of the configuration. `source` is the file, variable or flag that it came from."""
+
+    def __init__(self, field: str, value: object, expected: str, source: str = "") -> None:
+        super().__init__(field, value, expected)
+        self.source = source
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.source}: {text}" if self.source else text
+
+
+class StartupError(RavenError):
+    """The process cannot start. The message is one line that names the cause and what would help."""
+
+
+class AdapterError(RavenError):
+    """Something is wrong with an adapter package."""
+
+
+class AdapterNotFound(AdapterError):
+    """No installed package offers an adapter of that name."""
+
+
+class AdapterRefused(AdapterError):
+    """An adapter was found, and cannot be used."""
+
+
+class AdapterFault(AdapterError):
+    """An adapter broke its contract while it ran."""
+
+
+class FrameError(RavenError):
+    """One frame could not be understood. Sessions raise it; the frame is counted, sampled in the log, and skipped."""
+
+
+class FeedError(RavenError):
+    """A venue's fault. The feed's connection is made again after a pause."""
+
+
+class ConnectFailed(FeedError):
+    """A connection to a venue could not be opened."""
+
+
+class ConnectionLost(FeedError):
+    """A connection to a venue ended: closed, reset, silent for too long, or given up by the session."""
+
+
+class RequestError(RavenError):
+    """What a client asked for cannot be done. `code` is the name of the gRPC status that it becomes."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

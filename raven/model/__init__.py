@@ -1,0 +1,1 @@
+"""What everything else speaks of: names, events, instruments, books. No I/O, no clock, no library but attrs."""
