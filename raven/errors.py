@@ -13,7 +13,11 @@
     |-- FeedError                      a venue's fault; the feed's connection is made again
     |   |-- ConnectFailed
     |   `-- ConnectionLost
-    `-- RequestError                   what a client asked for cannot be done; becomes a gRPC status
+    |-- RequestError                   what a client asked for cannot be done; becomes a gRPC status
+    `-- ClientError                    raised by the client library
+        |-- ServerUnavailable          no server answers there
+        |-- SubscriptionRefused        the server will not give what was asked for
+        `-- StreamEnded                the server ended the stream
 
 A value error names the field, the value, and what would be valid, in this order, because that is what its reader needs.
 """
@@ -28,6 +32,7 @@ __all__ = [
     "AdapterFault",
     "AdapterNotFound",
     "AdapterRefused",
+    "ClientError",
     "ConfigError",
     "ConnectFailed",
     "ConnectionLost",
@@ -37,7 +42,10 @@ __all__ = [
     "InvalidValue",
     "RavenError",
     "RequestError",
+    "ServerUnavailable",
     "StartupError",
+    "StreamEnded",
+    "SubscriptionRefused",
     "nearest",
 ]
 
@@ -148,3 +156,27 @@ class RequestError(RavenError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ClientError(RavenError):
+    """Raised by the client library."""
+
+
+class ServerUnavailable(ClientError):
+    """No server answers at that address, or it went away."""
+
+
+class SubscriptionRefused(ClientError):
+    """The server will not give what was asked for. `field` says which part of the request it was."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field and not message.startswith(field) else message)
+        self.field = field
+
+
+class StreamEnded(ClientError):
+    """The server ended the stream. `reason` is the name of the Goodbye's reason, or of the gRPC status."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}" if message else reason)
+        self.reason = reason

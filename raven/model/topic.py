@@ -6,6 +6,7 @@ The character sets are those of raven.proto. A topic is written `venue/symbol/ki
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -13,7 +14,17 @@ import attrs
 
 from raven.errors import InvalidName, nearest
 
-__all__ = ["Kind", "Selector", "Topic", "check_symbol", "check_variant", "check_venue", "parse_kind", "parse_topic"]
+__all__ = [
+    "DEFAULT_VARIANTS",
+    "Kind",
+    "Selector",
+    "Topic",
+    "check_symbol",
+    "check_variant",
+    "check_venue",
+    "parse_kind",
+    "parse_topic",
+]
 
 VENUE_RULE = "1 to 32 of a-z, 0-9 and '-', not '-' first"
 SYMBOL_RULE = "1 to 64 of A-Z, 0-9 and '._:-', a letter or digit first"
@@ -110,6 +121,10 @@ def parse_topic(text: str, field: str = "topic") -> Topic:
     return Topic(check_venue(venue), check_symbol(symbol), parse_kind(kind), check_variant(variant))
 
 
+DEFAULT_VARIANTS: Mapping[Kind, str] = {Kind.CANDLE: "1m", Kind.BOOK_TOP: "20"}
+"""What an empty variant in a selector stands for; kinds that are not here have no variants."""
+
+
 @attrs.frozen
 class Selector:
     """A set of topics.
@@ -118,13 +133,13 @@ class Selector:
         venue: a venue, or "*".
         symbol: a symbol, a prefix that ends in "*", or "*".
         kinds: the kinds; empty means any.
-        variant: a variant, or "*". The empty variant is the server's default for the kind, filled in before a selector is made.
+        variant: a variant, "*", or empty for the default of each kind. Kinds that have no variants are matched by any.
     """
 
     venue: str
     symbol: str
     kinds: frozenset[Kind] = frozenset()
-    variant: str = "*"
+    variant: str = ""
 
     @property
     def exact(self) -> bool:
@@ -137,8 +152,12 @@ class Selector:
             (self.venue in ("*", topic.venue))
             and (not self.kinds or topic.kind in self.kinds)
             and (topic.symbol.startswith(self.symbol[:-1]) if self.symbol.endswith("*") else topic.symbol == self.symbol)
-            and (self.variant in ("*", topic.variant))
+            and (self.variant == "*" or topic.variant in ("", self.variant or DEFAULT_VARIANTS.get(topic.kind, "")))
         )
+
+    def __str__(self) -> str:
+        kinds = ",".join(kind.label for kind in sorted(self.kinds)) or "*"
+        return f"{self.venue}/{self.symbol}/{kinds}" + (f"/{self.variant}" if self.variant else "")
 
 
 def check_selector_names(venue: str, symbol: str, variant: str) -> None:

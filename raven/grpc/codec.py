@@ -1,0 +1,42 @@
+"""How messages become bytes for grpclib.
+
+Answers that are bytes already (joined events) pass through; the rest are betterproto2 messages, or protobuf's own for health
+and reflection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpclib.const import Status
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError
+
+__all__ = ["MessageCodec"]
+
+
+class MessageCodec(CodecBase):
+    """Bytes, betterproto2 and protobuf messages."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        """The bytes of `message`, which may be bytes already."""
+        if isinstance(message, bytes):
+            return message
+        if not isinstance(message, message_type):
+            raise TypeError(f"{message_type.__name__} was promised, {type(message).__name__} came")
+        encoded: bytes = message.SerializeToString()
+        return encoded
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """The message in `data`.
+
+        Raises:
+            GRPCError: INVALID_ARGUMENT, it is none.
+        """
+        try:
+            return message_type.FromString(data)
+        except Exception as error:  # every parser has its own; all mean that a stranger sent nonsense
+            text = f"the request is no valid {message_type.__name__}: {type(error).__name__}: {error}"
+            raise GRPCError(Status.INVALID_ARGUMENT, text[:500]) from error

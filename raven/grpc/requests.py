@@ -1,0 +1,152 @@
+"""What clients ask for, checked: generated messages into what the broker takes.
+
+Every refusal is an InvalidValue that names the field as it is written in raven.proto, the value, and what would be valid.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from raven.broker.client import Client, Subscription
+from raven.codec.generated.raven import v1
+from raven.errors import InvalidName, InvalidValue
+from raven.model.topic import KINDS, Kind, Selector, check_selector_names
+
+__all__ = [
+    "SELECTORS_MAX",
+    "check_client_id",
+    "page",
+    "parse_selector",
+    "parse_selectors",
+    "parse_subscription",
+    "selector_message",
+    "subscription_message",
+]
+
+SELECTORS_MAX = 100
+"""Selectors in one request."""
+
+CONFLATE_MS_NOT_SERVED = "0; conflation is not served yet"
+ID_LENGTH_MAX = 64
+PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 1_000, 10_000
+
+T = TypeVar("T")
+
+
+def parse_selector(message: v1.TopicSelector | None, field: str, *, kinds_needed: bool) -> Selector:
+    """The set of topics that a message names.
+
+    Args:
+        field: where it stands, for errors ("selectors[0]").
+        kinds_needed: whether no kind is an error (else it means any).
+
+    Raises:
+        InvalidValue: naming the field.
+    """
+    if message is None:
+        raise InvalidValue(field, None, "a selector with venue and symbol")
+    try:
+        check_selector_names(message.venue, message.symbol, message.variant)
+    except InvalidName as error:
+        raise error.within(field) from error
+    if kinds_needed and not message.kinds:
+        raise InvalidValue(f"{field}.kinds", [], f"at least one of {', '.join(_kind_names())}")
+    kinds = frozenset(_parse_kind(kind, f"{field}.kinds[{index}]") for index, kind in enumerate(message.kinds))
+    return Selector(message.venue, message.symbol, kinds, message.variant)
+
+
+def parse_selectors(messages: Sequence[v1.TopicSelector], *, empty_ok: bool = False) -> list[Selector]:
+    """All selectors of a request whose kinds may be left out.
+
+    Raises:
+        InvalidValue: one of them, or how many they are.
+    """
+    if not messages and not empty_ok:
+        raise InvalidValue("selectors", [], "at least one selector")
+    if len(messages) > SELECTORS_MAX:
+        raise InvalidValue("selectors", len(messages), f"at most {SELECTORS_MAX} in one request")
+    return [parse_selector(message, f"selectors[{i}]", kinds_needed=False) for i, message in enumerate(messages)]
+
+
+def parse_subscription(message: v1.Subscription, client: Client) -> Subscription:
+    """One subscription of `client`, named if it had no name.
+
+    Raises:
+        InvalidValue: naming the field within the subscription.
+    """
+    if len(message.id) > ID_LENGTH_MAX or not message.id.isprintable():
+        raise InvalidValue("id", message.id, f"at most {ID_LENGTH_MAX} printable characters")
+    policy = message.slow_consumer_policy
+    if policy not in (v1.SlowConsumerPolicy.UNSPECIFIED, v1.SlowConsumerPolicy.DISCONNECT):
+        valid = "SLOW_CONSUMER_POLICY_UNSPECIFIED or SLOW_CONSUMER_POLICY_DISCONNECT; others are not served yet"
+        raise InvalidValue("slow_consumer_policy", int(policy), valid)
+    if message.conflate_ms:
+        raise InvalidValue("conflate_ms", message.conflate_ms, CONFLATE_MS_NOT_SERVED)
+    selector = parse_selector(message.selector, "selector", kinds_needed=True)
+    resuming = bool(message.resume or message.bookmark)
+    if message.skip_image and Kind.BOOK in selector.kinds and not resuming:
+        raise InvalidValue("skip_image", True, "false for books: a book needs its image or a resume point")
+    return Subscription(message.id or client.name_subscription(), selector, message.skip_image, resuming)
+
+
+def check_client_id(client_id: str) -> str:
+    """A client_id as a client may choose it.
+
+    Raises:
+        InvalidValue: too long, or with characters that cannot be printed.
+    """
+    if len(client_id) > ID_LENGTH_MAX or not client_id.isprintable():
+        raise InvalidValue("client_id", client_id, f"at most {ID_LENGTH_MAX} printable characters")
+    return client_id
+
+
+def selector_message(selector: Selector) -> v1.TopicSelector:
+    """A selector as a message."""
+    kinds = [v1.Kind(int(kind)) for kind in sorted(selector.kinds)]
+    return v1.TopicSelector(selector.venue, selector.symbol, kinds, selector.variant)
+
+
+def subscription_message(subscription: Subscription) -> v1.Subscription:
+    """A subscription as it is in force."""
+    return v1.Subscription(
+        selector=selector_message(subscription.selector),
+        slow_consumer_policy=v1.SlowConsumerPolicy.DISCONNECT,
+        skip_image=subscription.skip_image,
+        id=subscription.id,
+    )
+
+
+def page(items: Sequence[T], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
+    """One page of `items`, in the order of their keys, and the token of the next ("" after the last).
+
+    A token is the key of the last item that was read, so pages stay right while items come and go.
+
+    Raises:
+        InvalidValue: the token is none of ours.
+    """
+    after = _parse_token(token)
+    rest = sorted((item for item in items if key(item) > after), key=key)
+    count = min(size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    if len(rest) <= count:
+        return rest, ""
+    return rest[:count], base64.urlsafe_b64encode(key(rest[count - 1]).encode()).decode()
+
+
+def _parse_token(token: str) -> str:
+    try:
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise InvalidValue("page_token", token, "empty, or the next_page_token of the answer before") from None
+
+
+def _parse_kind(kind: int, field: str) -> Kind:
+    try:
+        return Kind(kind)
+    except ValueError:
+        raise InvalidValue(field, int(kind), f"one of {', '.join(_kind_names())}") from None
+
+
+def _kind_names() -> list[str]:
+    return [f"KIND_{label.upper()}" for label in KINDS]
