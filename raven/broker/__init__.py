@@ -4,8 +4,10 @@ Everything here is synchronous, and nothing here knows gRPC, venues or stores: b
 ready in outboxes, and whoever owns an outbox writes them away.
 """
 
-from raven.broker.broker import Broker, BrokerLimits, BrokerStatistics
-from raven.broker.client import Client, Result, Subscription
+from raven.broker.broker import Broker, BrokerStatistics
+from raven.broker.client import Client, Ended, Result, Subscription
+from raven.broker.clients import BrokerLimits, Clients
+from raven.broker.directory import Directory
 from raven.broker.outbox import Outbox, OutboxLimits, OutboxStatistics
 
 __all__ = [
@@ -13,6 +15,9 @@ __all__ = [
     "BrokerLimits",
     "BrokerStatistics",
     "Client",
+    "Clients",
+    "Directory",
+    "Ended",
     "Outbox",
     "OutboxLimits",
     "OutboxStatistics",

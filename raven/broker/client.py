@@ -70,6 +70,7 @@ class Client:
         on_end: called once, when the server ends the client; the owner says Goodbye and ends the stream.
         connected_since_ts_ns: wall clock.
         controls: whether its stream has control messages (WatchMarketData has none).
+        named: whether it chose its client_id, so that its subscriptions are kept for a while when it is gone.
     """
 
     client_id: str
@@ -78,6 +79,7 @@ class Client:
     on_end: Callable[[Ended], None]
     connected_since_ts_ns: int
     controls: bool = True
+    named: bool = False
     subscriptions: dict[str, Subscription] = attrs.field(factory=dict)
     topics: dict[TopicState, set[str]] = attrs.field(factory=dict)  # to the ids of the subscriptions that match
     ended: Ended | None = None

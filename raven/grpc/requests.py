@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from raven.broker.client import Client, Subscription
+from raven.broker import Subscription
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidName, InvalidValue
 from raven.model.topic import KINDS, Kind, Selector, check_selector_names
@@ -70,8 +70,8 @@ def parse_selectors(messages: Sequence[v1.TopicSelector], *, empty_ok: bool = Fa
     return [parse_selector(message, f"selectors[{i}]", kinds_needed=False) for i, message in enumerate(messages)]
 
 
-def parse_subscription(message: v1.Subscription, client: Client) -> Subscription:
-    """One subscription of `client`, named if it had no name.
+def parse_subscription(message: v1.Subscription, name: Callable[[], str]) -> Subscription:
+    """One subscription, named by `name` if it has no id.
 
     Raises:
         InvalidValue: naming the field within the subscription.
@@ -88,7 +88,7 @@ def parse_subscription(message: v1.Subscription, client: Client) -> Subscription
     resuming = bool(message.resume or message.bookmark)
     if message.skip_image and Kind.BOOK in selector.kinds and not resuming:
         raise InvalidValue("skip_image", True, "false for books: a book needs its image or a resume point")
-    return Subscription(message.id or client.name_subscription(), selector, message.skip_image, resuming)
+    return Subscription(message.id or name(), selector, message.skip_image, resuming)
 
 
 def check_client_id(client_id: str) -> str:

@@ -34,7 +34,8 @@ from raven.codec.generated.raven import v1
 from raven.grpc.codec import MessageCodec
 from raven.grpc.protocol import RavenProtocol
 from raven.grpc.services import ControlService, MarketDataService, Observer, observed
-from raven.grpc.stream import ClientStreams, StreamSettings, encode_control
+from raven.grpc.stream import ClientStreams, StreamSettings
+from raven.grpc.subscribing import encode_control
 
 __all__ = ["GrpcConfig", "GrpcServer"]
 
@@ -108,13 +109,13 @@ class GrpcServer:
         self._serving.set(False)
         draining = v1.Draining(reason="the server is shutting down", deadline_ms=round(deadline_s * 1000))
         message = encode_control(draining=draining)
-        for client in self._broker.clients():
+        for client in self._broker.clients:
             if client.controls:
                 client.outbox.put_control(message)
                 client.outbox.flush()
         with trio.move_on_after(deadline_s):
-            await self._broker.wait_no_clients()
-        for client in self._broker.clients():
+            await self._broker.clients.wait_no_clients()
+        for client in self._broker.clients:
             client.end(Ended("DRAINED", "the server is shutting down", "OK"))
 
     @property
@@ -130,10 +131,10 @@ class GrpcServer:
         while True:
             await trio.sleep(self._config.heartbeat_s)
             message = encode_control(heartbeat=v1.Heartbeat(server_ts_ns=self._now_ns()))
-            progress = {client: self._progress(client, progress.get(client)) for client in self._broker.clients()}
+            progress = {client: self._progress(client, progress.get(client)) for client in self._broker.clients}
             for client, (_, since) in progress.items():
                 if not client.outbox.empty and trio.current_time() - since >= self._config.stall_s:
-                    self._broker.end_stalled(client, self._config.stall_s)
+                    self._broker.clients.end_stalled(client, self._config.stall_s)
                 elif client.controls:
                     client.outbox.put_control(message)
                     client.outbox.flush()

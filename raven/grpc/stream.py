@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,28 +17,20 @@ import structlog
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from raven.broker import Broker, Client, Result, Subscription
-from raven.broker.client import Ended
+from raven.broker import Broker, Client, Ended, Subscription
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidValue, RequestError
-from raven.grpc.requests import (
-    SELECTORS_MAX,
-    check_client_id,
-    parse_selector,
-    parse_subscription,
-    subscription_message,
-)
+from raven.grpc.requests import check_client_id, subscription_message
+from raven.grpc.subscribing import Outcome, encode_control, parse_unsubscribe, result_messages, subscribe_all
 from raven.grpc.writer import StreamWriter
 
-__all__ = ["ClientStreams", "StreamSettings", "encode_control"]
+__all__ = ["ClientStreams", "StreamSettings"]
 
 HELLO_WAIT_S = 1.0
 """A client that says nothing for so long gets its Welcome with a client_id that the server made."""
 
 GOODBYE_WAIT_S = 2.0
 """The last message may take so long to be written; then the stream ends without it."""
-
-SUBSCRIPTIONS_PER_REQUEST_MAX = 1_000
 
 log = structlog.stdlib.get_logger("raven.grpc")
 
@@ -61,11 +54,6 @@ class StreamSettings:
     now_ns: Callable[[], int]
 
 
-def encode_control(**control: Any) -> bytes:
-    """A StreamMarketDataResponse with one control ("heartbeat=..."), without sent_ts_ns, which the writer adds."""
-    return bytes(v1.StreamMarketDataResponse(**control))
-
-
 class ClientStreams:
     """Serves the streaming calls of all clients."""
 
@@ -82,7 +70,7 @@ class ClientStreams:
             hello = _hello(reading.result()) if done else None
             call = self._open(stream, hello.client_id if hello else "")
             try:
-                self._welcome(call)
+                self._welcome(call, restore=hello is not None and hello.restore)
                 await call.run(reading if hello is None else asyncio.ensure_future(stream.recv_message()))
             finally:
                 call.close()
@@ -105,22 +93,26 @@ class ClientStreams:
             call.close()
 
     def _open(self, stream: RequestStream, client_id: str, *, controls: bool = True) -> Call:
-        client_id = check_client_id(client_id) or f"client-{secrets.token_hex(6)}"
+        named = bool(check_client_id(client_id))
+        client_id = client_id or f"client-{secrets.token_hex(6)}"
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         peer = stream.peer.addr()
         address = f"{peer[0]}:{peer[1]}" if peer else "unknown"
-        client = self._broker.attach(client_id, address, _once(ended), controls=controls)
+        client = self._broker.clients.attach(client_id, address, _once(ended), controls=controls, named=named)
         writer = StreamWriter(stream._stream, client.outbox, self._settings.now_ns)  # noqa: SLF001
         return Call(stream, client, writer, self._broker, ended, self._settings.now_ns)
 
-    def _welcome(self, call: Call) -> None:
+    def _welcome(self, call: Call, *, restore: bool) -> None:
+        restored = self._broker.clients.restore(call.client, restore)
         welcome = v1.Welcome(
             client_id=call.client.client_id,
             server_version=self._settings.version,
             instance_id=self._settings.instance_id,
             heartbeat_interval_ms=round(self._settings.heartbeat_s * 1000),
+            restored=[subscription_message(subscription) for subscription in restored],
         )
         call.send_control(welcome=welcome)
+        call.put_images(restored)
 
 
 class Call:
@@ -166,7 +158,7 @@ class Call:
 
     def close(self) -> None:
         """The call is over."""
-        self._broker.detach(self.client)
+        self._broker.clients.detach(self.client)
         self._writer.close()
 
     def watch(self, messages: Sequence[v1.Subscription]) -> None:
@@ -175,16 +167,21 @@ class Call:
         Raises:
             RequestError: naming the first that cannot be.
         """
-        results = self._subscribe(messages)
-        for index, (result, _) in enumerate(results):
+        outcomes = self._subscribe(messages)
+        for index, (result, _) in enumerate(outcomes):
             if not result.accepted:
                 raise RequestError("INVALID_ARGUMENT", f"subscriptions[{index}].{result.field}: {result.error}")
-        self._put_images(results)
-        self._flush()
+        self.put_images(_accepted(outcomes))
 
     def send_control(self, **control: Any) -> None:
         """Append one control message and write what can be written."""
         self.client.outbox.put_control(encode_control(**control))
+        self._flush()
+
+    def put_images(self, subscriptions: Sequence[Subscription]) -> None:
+        """Append the images of subscriptions that are in force, and write what can be written."""
+        for subscription in subscriptions:
+            self._broker.clients.put_images(self.client, subscription)
         self._flush()
 
     # ---- requests
@@ -205,47 +202,17 @@ class Call:
         self.client.end(Ended("PROTOCOL", text, "INVALID_ARGUMENT", reconnect=False))
 
     def _answer_subscribe(self, request: v1.SubscribeRequest) -> None:
-        if not request.subscriptions:
-            refused = v1.SubscribeResponseResult(field="subscriptions", error="empty: at least one subscription is needed")
-            self.send_control(subscribed=v1.SubscribeResponse([refused], request.request_id))
-            return
-        results = self._subscribe(request.subscriptions)
-        messages = [_result_message(result, subscription) for result, subscription in results]
-        self.client.outbox.put_control(encode_control(subscribed=v1.SubscribeResponse(messages, request.request_id)))
-        self._put_images(results)
-        self._flush()
+        outcomes = self._subscribe(request.subscriptions)
+        answer = v1.SubscribeResponse(result_messages(outcomes), request.request_id)
+        self.client.outbox.put_control(encode_control(subscribed=answer))
+        self.put_images(_accepted(outcomes))
 
-    def _subscribe(self, messages: Sequence[v1.Subscription]) -> list[tuple[Result, Subscription | None]]:
-        results: list[tuple[Result, Subscription | None]] = []
-        for index, message in enumerate(messages):
-            if index >= SUBSCRIPTIONS_PER_REQUEST_MAX:
-                error = f"at most {SUBSCRIPTIONS_PER_REQUEST_MAX} subscriptions in one request"
-                results.append((Result(message.id, accepted=False, field="subscriptions", error=error), None))
-                continue
-            try:
-                subscription = parse_subscription(message, self.client)
-            except InvalidValue as error:
-                results.append((Result(message.id, accepted=False, field=error.field, error=str(error)), None))
-            else:
-                results.append((self._broker.subscribe(self.client, subscription), subscription))
-        return results
-
-    def _put_images(self, results: Sequence[tuple[Result, Subscription | None]]) -> None:
-        for result, subscription in results:
-            if result.accepted and subscription is not None:
-                self._broker.put_images(self.client, subscription)
+    def _subscribe(self, messages: Sequence[v1.Subscription]) -> list[Outcome]:
+        return subscribe_all(messages, self.client.name_subscription, partial(self._broker.clients.subscribe, self.client))
 
     def _answer_unsubscribe(self, request: v1.UnsubscribeRequest) -> None:
-        selectors, bad = [], []
-        for index, message in enumerate(request.selectors[:SELECTORS_MAX]):
-            try:
-                selectors.append(parse_selector(message, f"selectors[{index}]", kinds_needed=True))
-            except InvalidValue as error:
-                bad.append(str(error))
-        bad.extend(
-            f"selectors[{i}]: at most {SELECTORS_MAX} in one request" for i in range(SELECTORS_MAX, len(request.selectors))
-        )
-        removed, unknown = self._broker.unsubscribe(self.client, request.ids, selectors)
+        selectors, bad = parse_unsubscribe(request)
+        removed, unknown = self._broker.clients.unsubscribe(self.client, request.ids, selectors)
         answer = v1.UnsubscribeResponse(removed_ids=removed, unknown=unknown + bad, request_id=request.request_id)
         self.send_control(unsubscribed=answer)
 
@@ -283,12 +250,5 @@ def _hello(first: v1.StreamMarketDataRequest | None) -> v1.Hello | None:
     return first.hello if first is not None else None
 
 
-def _result_message(result: Result, subscription: Subscription | None) -> v1.SubscribeResponseResult:
-    return v1.SubscribeResponseResult(
-        id=result.id,
-        accepted=result.accepted,
-        field=result.field,
-        error=result.error,
-        effective=subscription_message(subscription) if subscription is not None and result.accepted else None,
-        topics=result.topics,
-    )
+def _accepted(outcomes: Sequence[Outcome]) -> list[Subscription]:
+    return [subscription for result, subscription in outcomes if result.accepted and subscription is not None]

@@ -38,14 +38,14 @@ class Bench:
         self.broker.flush()
 
     def client(self, client_id: str = "c", peer: str = "peer") -> Client:
-        return self.broker.attach(client_id, peer, lambda ended: self.ended.update({client_id: ended}))
+        return self.broker.clients.attach(client_id, peer, lambda ended: self.ended.update({client_id: ended}))
 
     def subscribed(self, *kinds: Kind, symbol: str = "BTC-USDT", client_id: str = "c", skip_image: bool = False) -> Client:
         client = self.client(client_id)
         subscription = Subscription("s", Selector(VENUE, symbol, frozenset(kinds)), skip_image)
-        result = self.broker.subscribe(client, subscription)
+        result = self.broker.clients.subscribe(client, subscription)
         assert result.accepted, result
-        self.broker.put_images(client, subscription)
+        self.broker.clients.put_images(client, subscription)
         return client
 
 

@@ -157,7 +157,7 @@ class TestBooks:
         bench = make_bench(book_top=True)
         client = bench.client()
         subscription = Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.BOOK_TOP}), "5"))
-        assert bench.broker.subscribe(client, subscription).topics == 1
+        assert bench.broker.clients.subscribe(client, subscription).topics == 1
         wide = BookSnapshot([99.0 - i for i in range(9)], [1.0] * 9, [101.0 + i for i in range(9)], [1.0] * 9)
         bench.publish(Event(BOOK, wide, 5))
         bench.publish(Event(BOOK, BookDelta([91.0], [0.0]), 6))  # the ninth level: the top five are the same
@@ -175,7 +175,7 @@ class TestBooks:
 class TestSubscriptions:
     def test_a_wildcard_matches_what_is_carried_and_what_is_born_later(self, bench: Bench) -> None:
         client = bench.client()
-        result = bench.broker.subscribe(client, Subscription("w", Selector("*", "*", frozenset({Kind.TRADE}))))
+        result = bench.broker.clients.subscribe(client, Subscription("w", Selector("*", "*", frozenset({Kind.TRADE}))))
         assert result.topics == 2
         newborn = Topic(VENUE, "SOL-USDT", Kind.TRADE)
         bench.publish(Carry([newborn]), trade(1, newborn))
@@ -183,25 +183,27 @@ class TestSubscriptions:
 
     def test_overlapping_subscriptions_deliver_once(self, bench: Bench) -> None:
         client = bench.subscribed(Kind.TRADE)
-        bench.broker.subscribe(client, Subscription("more", Selector(VENUE, "BTC-*", frozenset({Kind.TRADE, Kind.QUOTE}))))
+        bench.broker.clients.subscribe(
+            client, Subscription("more", Selector(VENUE, "BTC-*", frozenset({Kind.TRADE, Kind.QUOTE})))
+        )
         read(client)
         bench.publish(trade(1))
         assert summary(read(client)) == [(1, "LIVE"), (2, "trade 1")]
-        assert bench.broker.unsubscribe(client, ["s"], []) == (["s"], [])
+        assert bench.broker.clients.unsubscribe(client, ["s"], []) == (["s"], [])
         bench.publish(trade(2))
         assert summary(read(client)) == [(3, "trade 2")]
-        assert bench.broker.unsubscribe(client, ["more", "s"], []) == (["more"], ["s"])
+        assert bench.broker.clients.unsubscribe(client, ["more", "s"], []) == (["more"], ["s"])
         bench.publish(trade(3))
         assert read(client) == []
 
     def test_unsubscribing_by_selector_names_what_is_not_there(self, bench: Bench) -> None:
         client = bench.subscribed(Kind.TRADE)
         same, other = (Selector(VENUE, "BTC-USDT", frozenset({kind})) for kind in (Kind.TRADE, Kind.QUOTE))
-        assert bench.broker.unsubscribe(client, [], [same, other]) == (["s"], ["sim/BTC-USDT/quote"])
+        assert bench.broker.clients.unsubscribe(client, [], [same, other]) == (["s"], ["sim/BTC-USDT/quote"])
 
     def test_the_same_id_again_replaces(self, bench: Bench) -> None:
         client = bench.subscribed(Kind.TRADE)
-        bench.broker.subscribe(client, Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.QUOTE}))))
+        bench.broker.clients.subscribe(client, Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.QUOTE}))))
         read(client)
         bench.publish(trade(1), Event(QUOTE, Quote(1.0), 5))
         assert summary(read(client)) == [(1, "LIVE"), (2, "quote")]
@@ -210,8 +212,8 @@ class TestSubscriptions:
         bench.publish(trade(1))
         client = bench.client()
         subscription = Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.TRADE})), skip_image=True, resuming=True)
-        bench.broker.subscribe(client, subscription)
-        bench.broker.put_images(client, subscription)
+        bench.broker.clients.subscribe(client, subscription)
+        bench.broker.clients.put_images(client, subscription)
         assert summary(read(client)) == [(2, "local LIVE"), (2, "local gap RESUME_TOO_OLD"), (2, "image trade 1")]
 
     @pytest.mark.parametrize(
@@ -232,17 +234,17 @@ class TestSubscriptions:
         ],
     )
     def test_what_is_not_there_is_refused_by_name(self, bench: Bench, selector: Selector, field: str, error: str) -> None:
-        result = bench.broker.subscribe(bench.client(), Subscription("s", selector))
+        result = bench.broker.clients.subscribe(bench.client(), Subscription("s", selector))
         assert (result.accepted, result.field, result.error) == (False, field, error)
 
     def test_limits_are_named(self) -> None:
         bench = make_bench(subscriptions_max=1, topics_max=2)
         client = bench.client()
-        wide = bench.broker.subscribe(client, Subscription("a", Selector("*", "*", variant="*")))
+        wide = bench.broker.clients.subscribe(client, Subscription("a", Selector("*", "*", variant="*")))
         assert (wide.accepted, wide.field) == (False, "selector")
         assert "5 topics, and a client has at most 2" in wide.error
-        assert bench.broker.subscribe(client, Subscription("a", Selector("*", "*", frozenset({Kind.TRADE})))).accepted
-        more = bench.broker.subscribe(client, Subscription("b", Selector("*", "*", frozenset({Kind.TRADE}))))
+        assert bench.broker.clients.subscribe(client, Subscription("a", Selector("*", "*", frozenset({Kind.TRADE})))).accepted
+        more = bench.broker.clients.subscribe(client, Subscription("b", Selector("*", "*", frozenset({Kind.TRADE}))))
         assert (more.field, more.error) == ("id", "a client has at most 1 subscriptions")
 
 
@@ -255,8 +257,8 @@ class TestClients:
         bench.publish(trade(1))
         assert read(first) == []
         assert summary(read(second)) == [(1, "LIVE"), (2, "trade 1")]
-        bench.broker.detach(first)
-        assert bench.broker.clients() == [second]
+        bench.broker.clients.detach(first)
+        assert list(bench.broker.clients) == [second]
 
     def test_there_may_be_only_so_many(self) -> None:
         bench = make_bench(clients_max=1)
@@ -273,7 +275,7 @@ class TestClients:
             read(fine)
         assert (bench.ended["slow"].reason, bench.ended["slow"].status) == ("SLOW_CONSUMER", "RESOURCE_EXHAUSTED")
         assert bench.ended["slow"].text == "4 events wait, the limit is 3"
-        assert slow not in bench.broker.clients()
+        assert slow not in bench.broker.clients
         assert "fine" not in bench.ended
         assert bench.broker.statistics().slow_consumers == 1
 
@@ -300,7 +302,7 @@ class TestBrokenAdapters:
     def test_two_venue_symbols_under_one_symbol_are_a_fault(self, bench: Bench) -> None:
         instruments = [Instrument(VENUE, "BTC-USDT", "BTCUSDT"), Instrument(VENUE, "BTC-USDT", "XBTUSDT")]
         bench.publish(Catalogue(instruments, 5))
-        assert bench.broker.instruments() == instruments[:1]
+        assert bench.broker.directory.instruments() == instruments[:1]
         assert bench.faults == [(VENUE, "BTC-USDT stands for both 'BTCUSDT' and 'XBTUSDT'")]
 
 
@@ -312,7 +314,7 @@ def test_instruments_are_kept_and_published_when_they_change(bench: Bench) -> No
     definition = Instrument(VENUE, "BTC-USDT", "BTCUSDT", price_increment="0.01")
     bench.publish(Catalogue([definition, Instrument(VENUE, "ETH-USDT", "ETHUSDT")], 5), Catalogue([definition], 6))
     assert summary(read(client)) == [(1, "LIVE"), (2, "instrument")]
-    assert len(bench.broker.instruments()) == 2
+    assert len(bench.broker.directory.instruments()) == 2
     bench.publish(Down([topic], StatusCause.FEED_DOWN), Catalogue([definition], 7))
     assert summary(read(client)) == [(3, "DOWN FEED_DOWN"), (4, "gap VENUE"), (5, "LIVE"), (6, "instrument")]
 
@@ -328,7 +330,7 @@ def test_gaps_and_statuses_of_an_adapter_are_events_of_the_topic(bench: Bench) -
 
 def test_latest_is_the_status_then_the_image_of_each_topic_in_order(bench: Bench) -> None:
     bench.publish(trade(1), trade(2, Topic(VENUE, "ETH-USDT", Kind.TRADE)))
-    joined = b"".join(bench.broker.latest([Selector("*", "*", frozenset({Kind.TRADE}))]))
+    joined = b"".join(bench.broker.directory.latest([Selector("*", "*", frozenset({Kind.TRADE}))]))
     events = v1.GetLatestResponse.parse(joined).events
     assert [(e.topic.symbol if e.topic else "", described(e)) for e in events] == [
         ("BTC-USDT", "local LIVE"),
@@ -347,5 +349,5 @@ def test_statistics_count_what_was_published_and_taken(bench: Bench) -> None:
     assert statistics.topics == len(TOPICS)
     assert statistics.topics_by_state == {"live": 1, "down": 4}
     assert (statistics.clients, statistics.clients_total, statistics.events_sent) == (1, 1, 4)
-    bench.broker.detach(client)
+    bench.broker.clients.detach(client)
     assert bench.broker.statistics().events_sent == 4

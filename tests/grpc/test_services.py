@@ -15,7 +15,7 @@ from raven.grpc import GrpcConfig
 from raven.model.events import BookDelta, BookSnapshot, Trade
 from raven.model.instrument import Instrument, InstrumentStatus, InstrumentType, PriceStep, SizeUnit
 from raven.model.topic import Kind, Topic
-from tests.grpc.serving import serving
+from tests.grpc.serving import serving, subscription
 
 TRADE = Topic("sim", "BTC-USDT", Kind.TRADE)
 BOOK = Topic("sim", "BTC-USDT", Kind.BOOK)
@@ -157,8 +157,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument() -> None:
 @pytest.mark.parametrize(
     ("service", "method", "request_"),
     [
-        ("/raven.v1.MarketDataService/", "Subscribe", v1.SubscribeRequest()),
-        ("/raven.v1.MarketDataService/", "ListSubscriptions", v1.ListSubscriptionsRequest()),
+        ("/raven.v1.MarketDataService/", "GetHistoricalData", v1.GetHistoricalDataRequest()),
         (CONTROL, "ListFeeds", v1.ListFeedsRequest()),
         (CONTROL, "Drain", v1.DrainRequest()),
     ],
@@ -230,3 +229,57 @@ async def test_reflection_can_be_off() -> None:
         call = client.channel.unary_unary("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
             await trio.to_thread.run_sync(lambda: call(b"", timeout=5))
+
+
+async def test_subscriptions_of_a_client_can_be_changed_from_outside_its_stream() -> None:
+    async with serving(TOPICS) as raven, raven.client() as client:
+        call = client.stream()
+        call.send(hello=v1.Hello(client_id="me"))
+        await call.receive_control("welcome")
+        add = v1.SubscribeRequest("me", [subscription("sim/BTC-USDT", v1.Kind.TRADE, id="t")], 5)
+        answer = await client.unary("Subscribe", add, v1.SubscribeResponse)
+        assert (answer.request_id, answer.results[0].accepted, answer.results[0].topics) == (5, True, 1)
+        assert (await call.receive_control("subscribed")).results[0].id == "t"
+        raven.publish(Event(TRADE, Trade(1.0, 1.0, 1, "1"), 5, 5))
+        assert [event.sequence for event in await call.receive_events(3)] == [0, 1, 2]
+        listed = await client.unary("ListSubscriptions", v1.ListSubscriptionsRequest("me"), v1.ListSubscriptionsResponse)
+        assert [(e.client_id, e.connected, [s.id for s in e.subscriptions]) for e in listed.entries] == [("me", True, ["t"])]
+        remove = v1.UnsubscribeRequest("me", ids=["t", "x"])
+        removed = await client.unary("Unsubscribe", remove, v1.UnsubscribeResponse)
+        assert (removed.removed_ids, removed.unknown) == (["t"], ["x"])
+        assert (await call.receive_control("unsubscribed")).removed_ids == ["t"]
+
+
+async def test_subscriptions_of_a_client_that_is_away_hold_at_its_restore() -> None:
+    async with serving(TOPICS) as raven, raven.client() as client:
+        wanted = [subscription("sim/BTC-USDT", v1.Kind.TRADE), subscription("nix/*", v1.Kind.TRADE)]
+        answer = await client.unary("Subscribe", v1.SubscribeRequest("me", wanted), v1.SubscribeResponse)
+        assert [(result.accepted, result.field) for result in answer.results] == [(True, ""), (False, "selector.venue")]
+        more = v1.SubscribeRequest("me", [subscription("sim/ETH-USDT", v1.Kind.TRADE)])
+        assert (await client.unary("Subscribe", more, v1.SubscribeResponse)).results[0].id == "sub-2"
+        gone = await client.unary("Unsubscribe", v1.UnsubscribeRequest("me", ids=["sub-1"]), v1.UnsubscribeResponse)
+        assert gone.removed_ids == ["sub-1"]
+        call = client.stream()
+        call.send(hello=v1.Hello(client_id="me", restore=True))
+        welcome = await call.receive_control("welcome")
+        assert [restored.id for restored in welcome.restored] == ["sub-2"]
+        assert [event.topic.symbol for event in await call.receive_events(1) if event.topic] == ["ETH-USDT"]
+        call.cancel()
+        with trio.fail_after(5):
+            await raven.broker.clients.wait_no_clients()
+        listed = await client.unary("ListSubscriptions", v1.ListSubscriptionsRequest(), v1.ListSubscriptionsResponse)
+        assert [(entry.client_id, entry.connected) for entry in listed.entries] == [("me", False)]
+        call = client.stream()
+        call.send(hello=v1.Hello(client_id="me"))
+        assert (await call.receive_control("welcome")).restored == []
+        listed = await client.unary("ListSubscriptions", v1.ListSubscriptionsRequest("me"), v1.ListSubscriptionsResponse)
+        assert listed.entries[0].subscriptions == []
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"), [("Subscribe", v1.SubscribeRequest()), ("Unsubscribe", v1.UnsubscribeRequest())]
+)
+async def test_the_unary_calls_need_a_client_id(method: str, request_: object) -> None:
+    async with serving(TOPICS) as raven, raven.client() as client:
+        with pytest.raises(grpc.RpcError, match="client_id: '' is not valid"):
+            await client.unary(method, request_, v1.SubscribeResponse)

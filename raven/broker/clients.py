@@ -1,0 +1,269 @@
+"""The clients of one server, connected and away, and their subscriptions."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import attrs
+import trio
+
+from raven.broker.client import Client, Ended, Result, Subscription
+from raven.broker.directory import Directory
+from raven.broker.kept import KeptSubscriptions
+from raven.broker.outbox import Outbox, OutboxLimits
+from raven.broker.topics import TopicState
+from raven.errors import InvalidValue
+from raven.model.events import Event, Flag, Gap, GapCause
+from raven.model.topic import Selector
+
+__all__ = ["BrokerLimits", "ClientStatistics", "Clients"]
+
+
+@attrs.frozen
+class BrokerLimits:
+    """What clients may ask for.
+
+    Args:
+        outbox: what may wait for one client.
+        clients_max: clients at once.
+        subscriptions_max: subscriptions of one client.
+        topics_max: topics of one client, after wildcards.
+        kept_clients_max: clients that are away and whose subscriptions are remembered.
+        kept_s: for how long they are remembered.
+    """
+
+    outbox: OutboxLimits = attrs.field(factory=OutboxLimits)
+    clients_max: int = 10_000
+    subscriptions_max: int = 1_000
+    topics_max: int = 10_000
+    kept_clients_max: int = 10_000
+    kept_s: float = 3600.0
+
+
+@attrs.frozen
+class ClientStatistics:
+    """Counts over all clients since the start.
+
+    Args:
+        clients: connected now.
+        clients_total: ever connected.
+        events_sent, bytes_sent, messages_sent: taken by clients' writers.
+        slow_consumers: clients that were ended because they did not read.
+    """
+
+    clients: int
+    clients_total: int
+    events_sent: int
+    bytes_sent: int
+    messages_sent: int
+    slow_consumers: int
+
+
+class Clients:
+    """Clients and their subscriptions.
+
+    Args:
+        now_ns: wall clock.
+    """
+
+    def __init__(self, limits: BrokerLimits, directory: Directory, now_ns: Callable[[], int]) -> None:
+        self.limits = limits
+        self._directory = directory
+        self._now_ns = now_ns
+        self._clients: dict[str, Client] = {}
+        self._kept = KeptSubscriptions(limits.kept_clients_max, limits.kept_s, time.monotonic)
+        self._empty = trio.Event()
+        self._total = 0
+        self._slow_consumers = 0
+        self._sent_by_gone = Counter[str]()
+
+    def __iter__(self) -> Iterator[Client]:
+        """Those connected now; they may come and go meanwhile."""
+        return iter(list(self._clients.values()))
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    # ---- coming and going
+
+    def attach(
+        self, client_id: str, peer: str, on_end: Callable[[Ended], None], *, controls: bool = True, named: bool = False
+    ) -> Client:
+        """A new client. One that has the same id is ended: the new stream takes over.
+
+        Raises:
+            InvalidValue: there are as many clients as there may be.
+        """
+        older = self._clients.pop(client_id, None)
+        if older is not None:
+            self._forget(older)
+            older.end(Ended("REPLACED", "another stream took over this client_id", "ABORTED", reconnect=False))
+        if len(self._clients) >= self.limits.clients_max:
+            raise InvalidValue("clients", len(self._clients), f"at most {self.limits.clients_max} at once")
+        client = Client(client_id, Outbox(self.limits.outbox), peer, on_end, self._now_ns(), controls, named)
+        self._clients[client_id] = client
+        self._total += 1
+        return client
+
+    def detach(self, client: Client) -> None:
+        """The client is gone."""
+        if self._clients.get(client.client_id) is client:
+            del self._clients[client.client_id]
+            self._forget(client)
+            if not self._clients:
+                self._empty.set()
+
+    def _forget(self, client: Client) -> None:
+        if client.named:
+            self._kept.put(client.client_id, client.subscriptions.values())
+        for state in client.topics:
+            del state.subscribers[client.outbox]
+        client.topics.clear()
+        client.subscriptions.clear()
+        sent = client.outbox.statistics()
+        self._sent_by_gone.update(events=sent.events_sent, bytes=sent.bytes_sent, messages=sent.messages_sent)
+
+    def restore(self, client: Client, wanted: bool) -> list[Subscription]:
+        """Take up what was kept of the client's subscriptions, or, when that is not wanted, forget it.
+
+        Returns:
+            Those in force again; one that cannot be any more is not among them.
+        """
+        kept = self._kept.take(client.client_id)
+        return [subscription for subscription in kept if self.subscribe(client, subscription).accepted] if wanted else []
+
+    async def wait_no_clients(self) -> None:
+        """Wait until the last client has gone."""
+        while self._clients:
+            self._empty = trio.Event()
+            await self._empty.wait()
+
+    # ---- subscriptions
+
+    def subscribe(self, client: Client, subscription: Subscription) -> Result:
+        """Check one subscription and, if it can be, take it. Its images are put by `put_images`, behind the answer."""
+        selector = subscription.selector
+        field, error = self._directory.explain_missing(selector)
+        if error:
+            return Result(subscription.id, accepted=False, field=f"selector.{field}", error=error)
+        replaced = subscription.id in client.subscriptions
+        if not replaced and len(client.subscriptions) >= self.limits.subscriptions_max:
+            limit = self.limits.subscriptions_max
+            return Result(subscription.id, accepted=False, field="id", error=f"a client has at most {limit} subscriptions")
+        states = self._directory.matching((selector,))
+        if len(client.topics.keys() | set(states)) > self.limits.topics_max:
+            limit = self.limits.topics_max
+            error = f"it matches {len(states)} topics, and a client has at most {limit}: choose a narrower selector"
+            return Result(subscription.id, accepted=False, field="selector", error=error)
+        if replaced:
+            client.detach(subscription.id)
+        client.subscriptions[subscription.id] = subscription
+        for state in states:
+            client.attach(state, subscription.id)
+        return Result(subscription.id, accepted=True, topics=len(states))
+
+    def get(self, client_id: str) -> Client | None:
+        """The connected client of that id."""
+        return self._clients.get(client_id)
+
+    def kept(self, client_id: str) -> list[Subscription]:
+        """The subscriptions that a client that is away would take up."""
+        return self._kept.get(client_id)
+
+    def keep(self, client_id: str, subscription: Subscription) -> Result:
+        """Check one subscription of a client that is away, and keep it for its return."""
+        field, error = self._directory.explain_missing(subscription.selector)
+        if error:
+            return Result(subscription.id, accepted=False, field=f"selector.{field}", error=error)
+        others = [other for other in self._kept.get(client_id) if other.id != subscription.id]
+        if len(others) >= self.limits.subscriptions_max:
+            limit = self.limits.subscriptions_max
+            return Result(subscription.id, accepted=False, field="id", error=f"a client has at most {limit} subscriptions")
+        self._kept.put(client_id, [*others, subscription])
+        return Result(subscription.id, accepted=True, topics=len(self._directory.matching((subscription.selector,))))
+
+    def unkeep(self, client_id: str, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
+        """`unsubscribe` for a client that is away."""
+        kept = {subscription.id: subscription for subscription in self._kept.get(client_id)}
+        removed, unknown = _to_remove(kept, ids, selectors)
+        self._kept.put(client_id, [subscription for subscription in kept.values() if subscription.id not in removed])
+        return removed, unknown
+
+    def ids(self) -> list[str]:
+        """Of the clients that are connected and of those whose subscriptions are kept, in order."""
+        return sorted({*(client.client_id for client in self._clients.values() if client.controls), *self._kept})
+
+    def put_images(self, client: Client, subscription: Subscription) -> None:
+        """Put the status and the latest state of each of its topics; events that follow come behind them."""
+        now_ns = self._now_ns()
+        for state in self._directory.matching((subscription.selector,)):
+            client.outbox.put(state.status_element(now_ns))
+            if subscription.resuming:
+                client.outbox.put(_local_gap(state, GapCause.RESUME_TOO_OLD, now_ns))
+            image = state.image()
+            if image is not None and (not subscription.skip_image or subscription.resuming):
+                client.outbox.put(image)
+
+    def unsubscribe(self, client: Client, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
+        """End subscriptions by id or by exactly their selector.
+
+        Returns:
+            The ids that were removed, and what was asked for and is not there.
+        """
+        removed, unknown = _to_remove(client.subscriptions, ids, selectors)
+        for subscription_id in removed:
+            client.detach(subscription_id)
+            del client.subscriptions[subscription_id]
+        return removed, unknown
+
+    def match_newborn(self, state: TopicState) -> None:
+        """Give a new topic to the clients whose subscriptions match it."""
+        for client in self._clients.values():
+            for subscription in client.subscriptions.values():
+                if subscription.selector.matches(state.topic):
+                    client.attach(state, subscription.id)
+
+    # ---- slow ones
+
+    def end_slow(self, outbox: Outbox, text: str) -> None:
+        """End the client whose outbox this is: it does not read fast enough."""
+        for client in self:
+            if client.outbox is outbox:
+                self._slow_consumers += 1
+                self.detach(client)
+                client.end(Ended("SLOW_CONSUMER", text, "RESOURCE_EXHAUSTED"))
+
+    def end_stalled(self, client: Client, stall_s: float) -> None:
+        """End a client that took nothing for `stall_s` seconds though something waits for it."""
+        self.end_slow(client.outbox, f"nothing was read for {stall_s:g} s though events wait")
+
+    def statistics(self) -> ClientStatistics:
+        """Counts since the start."""
+        sent = self._sent_by_gone.copy()
+        for client in self:
+            one = client.outbox.statistics()
+            sent.update(events=one.events_sent, bytes=one.bytes_sent, messages=one.messages_sent)
+        return ClientStatistics(
+            len(self._clients), self._total, sent["events"], sent["bytes"], sent["messages"], self._slow_consumers
+        )
+
+
+def _local_gap(state: TopicState, cause: GapCause, now_ns: int) -> bytes:
+    return state.encoder.encode_general(Event(state.topic, Gap(cause, state.epoch), now_ns), state.sequence, flags=Flag.LOCAL)
+
+
+def _to_remove(
+    subscriptions: Mapping[str, Subscription], ids: Iterable[str], selectors: Iterable[Selector]
+) -> tuple[list[str], list[str]]:
+    """The ids that are named by id or by exactly their selector, and what names none."""
+    removed: list[str] = []
+    unknown: list[str] = []
+    for subscription_id in ids:
+        (removed if subscription_id in subscriptions else unknown).append(subscription_id)
+    for selector in selectors:
+        same = [subscription.id for subscription in subscriptions.values() if subscription.selector == selector]
+        removed.extend(same)
+        unknown.extend([] if same else [str(selector)])
+    return list(dict.fromkeys(removed)), unknown

@@ -1,0 +1,106 @@
+"""The topics and instruments that there are, and how to find them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from raven.broker.topics import TopicState, TopicView
+from raven.errors import nearest
+from raven.model.events import State
+from raven.model.instrument import Instrument
+from raven.model.topic import Selector, Topic
+
+__all__ = ["Directory"]
+
+
+class Directory:
+    """Topics and instruments of one server.
+
+    Args:
+        now_ns: wall clock.
+    """
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._topics: dict[Topic, TopicState] = {}
+        self._instruments: dict[tuple[str, str], Instrument] = {}
+        self.find = self._topics.get  # the busiest call there is
+        """The state of a topic, or None."""
+
+    def add(self, topic: Topic, feed: str) -> TopicState:
+        """A new topic, whose continuity begins now."""
+        now_ns = self._now_ns()
+        state = self._topics[topic] = TopicState(topic, feed, now_ns // 1_000_000, now_ns)
+        return state
+
+    def learn(self, instrument: Instrument) -> Instrument | None:
+        """Keep a definition; returns the one that it takes the place of."""
+        key = (instrument.venue, instrument.symbol)
+        known = self._instruments.get(key)
+        if known is None or known.venue_symbol == instrument.venue_symbol:
+            self._instruments[key] = instrument
+        return known
+
+    def matching(self, selectors: Iterable[Selector]) -> list[TopicState]:
+        """The topics of any of `selectors`, in the order of their names."""
+        selectors = list(selectors)
+        found = (state for topic, state in self._topics.items() if any(selector.matches(topic) for selector in selectors))
+        return sorted(found, key=lambda state: state.topic)
+
+    def latest(self, selectors: Iterable[Selector]) -> Iterator[bytes]:
+        """Per matching topic its status, then its image, as `events` elements."""
+        for state in self.matching(selectors):
+            yield state.status_element(self._now_ns())
+            image = state.image()
+            if image is not None:
+                yield image
+
+    def views(self, selectors: Iterable[Selector]) -> list[TopicView]:
+        """The matching topics as they stand, in the order of their names."""
+        return [state.view() for state in self.matching(selectors)]
+
+    def instruments(self) -> list[Instrument]:
+        """All known definitions, in the order of venue and symbol."""
+        return [self._instruments[key] for key in sorted(self._instruments)]
+
+    @property
+    def venues(self) -> list[str]:
+        """The venues that have topics."""
+        return sorted({topic.venue for topic in self._topics})
+
+    def explain_missing(self, selector: Selector) -> tuple[str, str]:
+        """Which field of a selector names what is not there, and what would be valid; two empty texts when it is all there.
+
+        Patterns may match nothing yet; names must be known.
+        """
+        if selector.venue != "*" and selector.venue not in self.venues:
+            return "venue", f"{selector.venue!r} is not served: {nearest(selector.venue, self.venues)}"
+        if not selector.exact:
+            return "", ""
+        at_venue = [topic for topic in self._topics if topic.venue == selector.venue]
+        of_symbol = [topic for topic in at_venue if topic.symbol == selector.symbol]
+        if not of_symbol:
+            return "symbol", f"{selector.symbol!r} is not carried: {nearest(selector.symbol, {t.symbol for t in at_venue})}"
+        for kind in sorted(selector.kinds):
+            if not any(topic.kind is kind for topic in of_symbol):
+                labels = ", ".join(sorted({topic.kind.label for topic in of_symbol}))
+                return "kinds", f"{kind.label} is not carried for {selector.symbol}; valid: {labels}"
+            if not any(selector.matches(topic) for topic in of_symbol if topic.kind is kind):
+                variants = ", ".join(sorted({topic.variant for topic in of_symbol if topic.kind is kind}))
+                return "variant", f"{selector.variant!r} of {kind.label} is not carried; valid: {variants}"
+        return "", ""
+
+    def sequences(self) -> Counter[tuple[str, str]]:
+        """Events that were published, by (venue, label of the kind)."""
+        events: Counter[tuple[str, str]] = Counter()
+        for topic, state in self._topics.items():
+            events[topic.venue, topic.kind.label] += state.sequence
+        return events
+
+    def states(self) -> Mapping[str, int]:
+        """How many topics are in which state."""
+        return Counter(State(state.status.state).name.lower() for state in self._topics.values())
+
+    def __len__(self) -> int:
+        return len(self._topics)
