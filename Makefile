@@ -29,6 +29,10 @@ dev-setup: $(STAMP) ## Make the environment in .venv
 run: $(STAMP) ## Start the server on the simulated venue
 	@$(BIN)/raven serve
 
+.PHONY: doctor
+doctor: $(STAMP) ## Find what would keep the server from starting
+	@$(BIN)/raven doctor
+
 .PHONY: test
 test: $(STAMP) ## Run all tests
 	@$(BIN)/python -m pytest -q
@@ -43,7 +47,7 @@ test-integration: $(STAMP) ## Integration and end-to-end tests only
 
 .PHONY: lint
 lint: $(STAMP) ## Ruff, and mypy in strict mode
-	@$(BIN)/nox -R -s lint typing
+	@$(BIN)/nox -r -s lint typing
 
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code
@@ -55,11 +59,19 @@ dev: fmt lint test ## fmt + lint + test
 
 .PHONY: protos
 protos: $(STAMP) ## Check the contract and that the generated code is fresh
-	@$(BIN)/nox -R -s protos
+	@$(BIN)/nox -r -s protos
+
+.PHONY: generate
+generate: $(STAMP) ## Write the generated code anew from the contract
+	@$(BIN)/nox -r -s generate
+
+.PHONY: ci
+ci: ## Everything that must hold before a change is taken: .ci/run
+	@CI=true .ci/run
 
 .PHONY: bench
 bench: $(STAMP) ## Benchmarks
-	@$(BIN)/nox -R -s bench
+	@$(BIN)/nox -r -s bench
 
 .PHONY: build
 build: $(STAMP) ## Build the wheels into dist/

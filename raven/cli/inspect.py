@@ -9,7 +9,7 @@ import click
 
 import raven.client
 from raven.cli.remote import kind_option, server_option, topic_of, venue_option
-from raven.cli.render import event_json, event_line, plain, status_text, time_text, topic_text
+from raven.cli.render import event_json, event_line, plain, status_text, time_text, topic_text, worth_a_line
 from raven.cli.style import table
 from raven.codec.generated.raven import v1
 
@@ -56,7 +56,7 @@ def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, ser
 
     show = event_json if as_json else event_line
     for event in raven.client.run(ask):
-        if as_json or event.status is None or event.status.state != v1.TopicStatusState.LIVE:  # people know what no word means
+        if as_json or worth_a_line(event):
             click.echo(show(event))
 
 

@@ -14,26 +14,23 @@ import click
 
 from raven.codec.generated.raven import v1
 
-__all__ = ["event_json", "event_line", "number", "payload_name", "plain", "status_text", "time_text", "topic_text"]
-
-SYMBOL_WIDTH, VENUE_WIDTH, KIND_WIDTH = 14, 13, 10
-PAYLOADS = [
-    "trade",
-    "quote",
-    "book_snapshot",
-    "book_delta",
-    "candle",
-    "ticker",
-    "funding",
-    "mark_price",
-    "open_interest",
-    "liquidation",
-    "instrument",
-    "status",
-    "gap",
-    "greeks",
-    "bar",
+__all__ = [
+    "event_json",
+    "event_line",
+    "number",
+    "payload_name",
+    "plain",
+    "status_text",
+    "time_text",
+    "topic_text",
+    "worth_a_line",
 ]
+
+SYMBOL_WIDTH, VENUE_WIDTH, KIND_WIDTH = 13, 12, 11
+PAYLOADS = (
+    *("trade", "quote", "book_snapshot", "book_delta", "candle", "ticker", "funding", "mark_price", "open_interest"),
+    *("liquidation", "instrument", "status", "gap", "greeks", "bar"),
+)
 STATE_COLOURS = {"LIVE": "green", "STALE": "yellow", "RESYNCING": "yellow", "DOWN": "red", "CLOSED": "red"}
 FLAGS = {1: "image", 2: "local", 4: "backfilled", 8: "suspect time", 16: "suspect value", 32: "inferred"}
 
@@ -81,6 +78,11 @@ def status_text(status: v1.TopicStatus) -> str:
     state = status.state.name or "?"
     cause = "" if not status.cause else f" {_lower(status.cause)}"
     return click.style(state, fg=STATE_COLOURS.get(state)) + cause + (f": {status.text}" if status.text else "")
+
+
+def worth_a_line(event: v1.MarketEvent) -> bool:
+    """Whether people want to read it: that a topic is live, said on subscribing, they take as read."""
+    return not (event.flags & 2 and event.status is not None and event.status.state == v1.TopicStatusState.LIVE)
 
 
 def event_line(event: v1.MarketEvent) -> str:

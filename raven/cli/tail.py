@@ -6,7 +6,7 @@ import click
 
 import raven.client
 from raven.cli.remote import kind_option, server_option, topic_of, venue_option
-from raven.cli.render import event_json, event_line
+from raven.cli.render import event_json, event_line, worth_a_line
 
 __all__ = ["tail"]
 
@@ -33,11 +33,14 @@ def tail(
     raven tail 'BTC-*' --venue binance-spot --kind trade,quote,book
     """
     show = event_json if as_json else event_line
+    shown = (lambda _event: True) if as_json else worth_a_line
 
     async def main() -> None:
         left = limit
         async with raven.client.connect(server) as client:
             async for event in client.stream(topic_of(symbol, venue), kinds=kinds, variant=variant, images=images):
+                if not shown(event):
+                    continue
                 click.echo(show(event))
                 if left is not None:
                     left -= 1

@@ -1,7 +1,7 @@
 """Events as the bytes of one `events` element, which is the same field of every response that carries events.
 
-Such elements are joined byte for byte into messages, so an event is encoded once for all subscribers. What does not change for a
-topic (its name and epoch) is made once; the rest of a trade or a quote is one `struct.pack`.
+Such elements are joined byte for byte into messages, so an event is encoded once for all subscribers. What does not change for
+a topic (its name and epoch) is made once; the rest of a trade or a quote is one `struct.pack`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""Binance spot on this machine, in the venue's own protocol, from recorded or generated frames."""
+
+from raven_binance.emulator.server import SpotEmulator
+
+__all__ = ["SpotEmulator"]

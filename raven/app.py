@@ -1,0 +1,194 @@
+"""The composition root: makes every part, hands each what it needs, and owns the nursery tree.
+
+ops > serving > feeds, each inside the one before, so that shutdown is written in the structure: readiness goes false and health
+says NOT_SERVING, clients get Draining while feeds run on, until the last client has left or the deadline has passed; then feeds
+end and the broker with them, then gRPC, and ops last.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+
+import attrs
+import structlog
+import trio
+from prometheus_client import CollectorRegistry
+
+from raven import __version__
+from raven.adapter.batch import Batch
+from raven.broker import Broker, BrokerLimits, OutboxLimits
+from raven.config import Config, ResolvedFeed
+from raven.feed.limits import FeedLimits
+from raven.feed.statistics import FeedState, FeedStatistics
+from raven.grpc import GrpcConfig, GrpcServer
+from raven.instruments import Instruments
+from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
+from raven.ops.metrics import StatisticsCollector
+from raven.ops.sockets import bind_socket, bound_address
+from raven.ops.web import health_app, metrics_app, serve_http
+from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
+
+__all__ = ["Addresses", "App"]
+
+BATCHES_WAITING_MAX = 64
+"""Batches between the feeds and the broker; a feed that is ahead of the broker waits, and with it the venue's socket."""
+
+log = structlog.stdlib.get_logger("raven.app")
+
+
+@attrs.frozen
+class Addresses:
+    """Where a running server is, each as host:port."""
+
+    grpc: str
+    health: str
+    metrics: str
+
+
+@attrs.frozen
+class Sockets:
+    """The bound sockets of a server."""
+
+    grpc: socket.socket
+    health: socket.socket
+    metrics: socket.socket
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where they listen."""
+        return Addresses(bound_address(self.grpc), bound_address(self.health), bound_address(self.metrics))
+
+
+class App:
+    """One server.
+
+    Args:
+        config: what it is to be.
+        feeds: what it carries, resolved.
+    """
+
+    def __init__(self, config: Config, feeds: tuple[ResolvedFeed, ...]) -> None:
+        self._config = config
+        self._phase = Phase.STARTING
+        self._started = time.monotonic()
+        self._registry = CollectorRegistry()
+        self.instruments = Instruments(self._registry)
+        self._send, self._receive = trio.open_memory_channel[Batch](BATCHES_WAITING_MAX)
+        self.broker = Broker(
+            _broker_limits(config),
+            book_top_feeds=[feed.spec.name for feed in feeds if feed.book_top],
+            on_fault=self._on_adapter_fault,
+        )
+        self.supervisor = Supervisor(
+            [_configured(feed) for feed in feeds],
+            self._send,
+            random=random.Random(),
+            config=SupervisorConfig(),
+            limits=FeedLimits(),
+        )
+        self.grpc = GrpcServer(
+            self.broker,
+            _grpc_config(config),
+            self.instruments,
+            on_connections=self.instruments.active_connections.set,
+        )
+        self._registry.register(StatisticsCollector(__version__, self.broker.statistics, self.supervisor.statistics))
+
+    async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until a signal or cancellation. Reports started, with its addresses, when clients can connect.
+
+        The first SIGTERM or SIGINT drains; a second one ends at once.
+
+        Raises:
+            StartupError: a port is taken, or an address is not of this machine.
+        """
+        with _bound(self._config) as sockets, trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            addresses = sockets.addresses
+            async with trio.open_nursery() as ops:
+                await ops.start(serve_http, health_app(self.health), sockets.health)
+                await ops.start(serve_http, metrics_app(self._registry), sockets.metrics)
+                async with trio.open_nursery() as serving:
+                    await serving.start(self.grpc.run, sockets.grpc)
+                    async with trio.open_nursery() as feeds:
+                        await feeds.start(self.broker.run, self._receive)
+                        await feeds.start(self.supervisor.run)
+                        self._phase = Phase.SERVING
+                        log.info("serving", **attrs.asdict(addresses), version=__version__)
+                        task_status.started(addresses)
+                        await self._drain_at(signals)
+                        feeds.cancel_scope.cancel()
+                    serving.cancel_scope.cancel()
+                ops.cancel_scope.cancel()
+        log.info("stopped")
+
+    def health(self) -> ServerHealth:
+        """How the server is at this moment."""
+        return ServerHealth(
+            __version__,
+            time.monotonic() - self._started,
+            self._phase,
+            len(self.broker.clients),
+            (Component("grpc", Condition.OK, f"{self.grpc.connections} connections"),),
+            tuple(_feed_health(feed) for feed in self.supervisor.statistics()),
+        )
+
+    async def _drain_at(self, signals: AsyncIterator[int]) -> None:
+        """Wait for the first signal, then let clients leave; a second signal ends the waiting."""
+        name = signal.Signals(await anext(signals)).name
+        self._phase = Phase.DRAINING
+        log.info("draining", signal=name, clients=len(self.broker.clients), drain_s=self._config.server.drain_s)
+        async with trio.open_nursery() as nursery:
+
+            async def drain() -> None:
+                await self.grpc.drain(self._config.server.drain_s)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(drain)
+            await anext(signals)
+            log.warning("a second signal: not waiting for clients")
+            nursery.cancel_scope.cancel()
+
+    def _on_adapter_fault(self, feed: str, reason: str) -> None:
+        self.instruments.error("adapter", "contract")
+        log.debug("fault reported", feed=feed, reason=reason)
+
+
+@contextmanager
+def _bound(config: Config) -> Iterator[Sockets]:
+    """Bind all sockets before anything else starts, so that a taken port is known at once."""
+    with ExitStack() as stack:
+
+        def bind(host: str, port: int, what: str, key: str) -> socket.socket:
+            return stack.enter_context(bind_socket(host, port, what, key))
+
+        yield Sockets(
+            bind(config.server.host, config.server.port, "gRPC", "server.port"),
+            bind(config.health_host, config.health.port, "health", "health.port"),
+            bind(config.metrics_host, config.metrics.port, "metrics", "metrics.port"),
+        )
+
+
+def _configured(feed: ResolvedFeed) -> ConfiguredFeed:
+    return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version)
+
+
+def _broker_limits(config: Config) -> BrokerLimits:
+    server = config.server
+    outbox = OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max)
+    return BrokerLimits(outbox, subscriptions_max=server.subscriptions_max, topics_max=server.topics_max)
+
+
+def _grpc_config(config: Config) -> GrpcConfig:
+    """Reflection is on unless it is switched off: "auto" asks for a loopback bind or no authentication, and there is none."""
+    server = config.server
+    return GrpcConfig(server.heartbeat_s, server.stall_s, reflection=server.reflection != "off")
+
+
+def _feed_health(feed: FeedStatistics) -> FeedHealth:
+    condition = {FeedState.LIVE: Condition.OK, FeedState.FAILED: Condition.FAILED}.get(feed.state, Condition.DEGRADED)
+    return FeedHealth(feed.name, feed.state.name.lower(), feed.reason, condition)

@@ -1,0 +1,78 @@
+"""`raven serve`: start the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import click
+import trio
+
+from raven.app import Addresses, App
+from raven.cli.config import load
+from raven.cli.main import config_option
+from raven.cli.style import table
+from raven.config import LoadedConfig, ResolvedFeed, resolve_feeds
+from raven.ops.logs import configure_logging
+
+__all__ = ["serve"]
+
+PORT = click.IntRange(0, 65535)
+
+
+@click.command()
+@config_option
+@click.option("--host", help="The address to listen on.  [server] host, SERVER_HOST")
+@click.option("--port", type=PORT, help="Of gRPC.  [server] port, SERVER_PORT")
+@click.option("--health-port", type=PORT, help="Of the health endpoint.  [health] port, HEALTH_PORT")
+@click.option("--metrics-port", type=PORT, help="Of the Prometheus endpoint.  [metrics] port, METRICS_PORT")
+@click.option("--log", "level", metavar="LEVEL", help='"debug", or by logger: "info,raven.feed=debug".  [log] level, RAVEN_LOG')
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    host: str | None,
+    port: int | None,
+    health_port: int | None,
+    metrics_port: int | None,
+    level: str | None,
+) -> None:
+    """Start the server. Without a configuration it serves a simulated venue on this machine.
+
+    Ctrl-C or SIGTERM lets clients leave and then ends it; a second one ends it at once.
+    """
+    flags = {
+        "server.host": host,
+        "server.port": port,
+        "health.port": health_port,
+        "metrics.port": metrics_port,
+        "log.level": level,
+    }
+    loaded = load(ctx, flags)
+    configure_logging(loaded.value.log, sys.stderr)
+    feeds = resolve_feeds(loaded.value, loaded.provenance)
+    trio.run(_run, loaded, feeds)
+
+
+async def _run(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...]) -> None:
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(App(loaded.value, feeds).run)
+        click.echo(_banner(loaded, feeds, addresses))
+
+
+def _banner(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...], addresses: Addresses) -> str:
+    """Where everything is, and what to type next."""
+    carried = [f"{feed.spec.name} ({', '.join(dict.fromkeys(topic.symbol for topic in feed.spec.topics))})" for feed in feeds]
+    elsewhere = "" if addresses.grpc.endswith(":50051") else f" --server {addresses.grpc}"
+    lines = [
+        ("gRPC", addresses.grpc),
+        ("health", f"http://{addresses.health}/health"),
+        ("metrics", f"http://{addresses.metrics}/metrics"),
+        ("feeds", "; ".join(carried) or "none"),
+        ("config", str(loaded.path or "defaults and environment")),
+    ]
+    rows = "\n".join(f"  {click.style(f'{name:<8}', bold=True)} {value}" for name, value in lines)
+    program = "raven" if shutil.which("raven") else os.path.relpath(sys.argv[0])
+    commands = [(f"{program} tail{elsewhere}", "events as they come"), (f"{program} topics{elsewhere}", "what there is")]
+    following = table([(f"  {command}", click.style(what, dim=True)) for command, what in commands])
+    return f"\nRaven is serving.\n\n{rows}\n\nNext, in another shell:\n\n{following}\n\nCtrl-C ends it.\n"

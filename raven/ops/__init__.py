@@ -1,0 +1,1 @@
+"""Logs, metrics, health, and the HTTP endpoints that show them."""

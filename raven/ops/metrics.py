@@ -1,0 +1,169 @@
+"""Counters that nobody increments for Prometheus: they are read from frozen statistics when a scrape asks.
+
+The Protocols say what the parts of the server must show; `raven.app` hands in callables that return them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import IntEnum
+from typing import Protocol
+
+import attrs
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["BrokerStatistics", "ConnectionStatistics", "FeedStatistics", "StatisticsCollector"]
+
+
+class BrokerStatistics(Protocol):
+    """What the broker counts since the start."""
+
+    @property
+    def events(self) -> Mapping[tuple[str, str], int]:
+        """Events that were published, by (venue, label of the kind)."""
+
+    @property
+    def topics_by_state(self) -> Mapping[str, int]:
+        """Topics that exist, by the name of their state in lower case."""
+
+    @property
+    def clients(self) -> int:
+        """Clients that are connected."""
+
+    @property
+    def events_sent(self) -> int:
+        """Events that clients' writers took."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """... and their bytes, with those of control messages."""
+
+    @property
+    def slow_consumers(self) -> int:
+        """Clients that were ended because they did not read."""
+
+    @property
+    def refused_events(self) -> Mapping[str, int]:
+        """Events of adapters that broke the contract, by feed."""
+
+
+class ConnectionStatistics(Protocol):
+    """What is known of one connection of a feed."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What the session counted itself (`raven.adapter.Count`), by name."""
+
+
+class FeedStatistics(Protocol):
+    """What is known of one feed. Its counters go on over restarts."""
+
+    @property
+    def name(self) -> str:
+        """Of the feed: the venue."""
+
+    @property
+    def state(self) -> IntEnum:
+        """How it stands."""
+
+    @property
+    def connections(self) -> Iterable[ConnectionStatistics]:
+        """Its connections."""
+
+    @property
+    def frames(self) -> int:
+        """Frames that arrived."""
+
+    @property
+    def decode_errors(self) -> int:
+        """... and could not be understood."""
+
+    @property
+    def reconnects(self) -> int:
+        """Connections that were made again."""
+
+    @property
+    def faults(self) -> int:
+        """Times that the adapter raised or broke its contract."""
+
+
+@attrs.frozen(eq=False)  # a registry keeps its collectors by identity
+class StatisticsCollector(Collector):
+    """Turns statistics into metrics at scrape time.
+
+    Args:
+        version: of Raven.
+        broker, feeds: return the statistics of this moment. Called in the thread that serves the scrape.
+    """
+
+    version: str
+    broker: Callable[[], BrokerStatistics]
+    feeds: Callable[[], Iterable[FeedStatistics]]
+
+    def describe(self) -> list[Metric]:
+        """Nothing: a registry would call `collect` at registration, before the server stands."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, each read once."""
+        yield InfoMetricFamily("raven_build", "This Raven.", value={"version": self.version})
+        yield from _of_broker(self.broker())
+        yield from _of_feeds(list(self.feeds()))
+
+
+def _of_broker(broker: BrokerStatistics) -> Iterator[Metric]:
+    events = CounterMetricFamily("messages_processed", "Events that were published.", labels=["venue", "kind"])
+    for labels, amount in sorted(broker.events.items()):
+        events.add_metric(labels, amount)
+    yield events
+    yield _labelled(GaugeMetricFamily, "raven_topics", "Topics that exist.", "state", broker.topics_by_state)
+    yield GaugeMetricFamily("raven_clients", "Clients that are connected.", value=broker.clients)
+    yield CounterMetricFamily("raven_events_sent", "Events that clients took.", value=broker.events_sent)
+    yield CounterMetricFamily("raven_bytes_sent", "Bytes that clients took.", value=broker.bytes_sent)
+    yield CounterMetricFamily("raven_slow_consumers", "Clients that were ended for not reading.", value=broker.slow_consumers)
+    text = "Events of adapters that broke the contract."
+    yield _labelled(CounterMetricFamily, "raven_refused_events", text, "venue", broker.refused_events)
+
+
+def _of_feeds(feeds: list[FeedStatistics]) -> Iterator[Metric]:
+    yield _states(feeds)
+    yield _of_each("raven_feed_frames", "Frames that arrived.", {feed.name: feed.frames for feed in feeds})
+    yield _of_each("raven_feed_bad_frames", "Frames that made no sense.", {feed.name: feed.decode_errors for feed in feeds})
+    yield _of_each("raven_feed_reconnects", "Connections made again.", {feed.name: feed.reconnects for feed in feeds})
+    yield _of_each("raven_feed_adapter_faults", "Faults of the adapter.", {feed.name: feed.faults for feed in feeds})
+    counts = CounterMetricFamily("raven_feed_adapter_count", "What the adapter counts.", labels=["venue", "what"])
+    for feed in feeds:
+        for what, amount in sorted(_adapter_counts(feed).items()):
+            counts.add_metric([feed.name, what], amount)
+    yield counts
+
+
+def _adapter_counts(feed: FeedStatistics) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for connection in feed.connections:
+        total.update(connection.counts)
+    return total
+
+
+def _of_each(name: str, text: str, amounts: Mapping[str, int]) -> Metric:
+    return _labelled(CounterMetricFamily, name, text, "venue", amounts)
+
+
+def _labelled(
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, text: str, label: str, amounts: Mapping[str, int]
+) -> Metric:
+    metric = family(name, text, labels=[label])
+    for value, amount in sorted(amounts.items()):
+        metric.add_metric([value], amount)
+    return metric
+
+
+def _states(feeds: list[FeedStatistics]) -> Metric:
+    """One series for each state that there is, so that a state that was left goes to 0."""
+    family = GaugeMetricFamily("raven_feed_state", "1 at the state that the feed is in.", labels=["venue", "state"])
+    for feed in feeds:
+        for state in type(feed.state):
+            family.add_metric([feed.name, state.name.lower()], float(state == feed.state))
+    return family

@@ -1,0 +1,74 @@
+"""`raven doctor`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from raven.cli import main
+from raven.ops.sockets import bind_socket
+
+FREE = "[server]\nport = 0\n[health]\nport = 0\n[metrics]\nport = 0\n"
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    code = main.run(["doctor"])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_all_is_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "raven.toml").write_text(FREE + f"[log]\nfile = '{here / 'raven.log'}'\n")
+    code, lines = doctor(capsys)
+    assert [line for line in lines if not line.startswith("✓ ")] == []
+    assert code == 0
+    words = [line.split()[1] for line in lines]
+    assert words[0] == "Python"
+    assert words[-6:] == ["config:", "feeds:", "gRPC", "health", "metrics", "log"]
+    assert not (here / "raven.log").exists()
+
+
+def test_a_taken_port(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with bind_socket("127.0.0.1", 0, "test", "health.port") as sock:
+        port = sock.getsockname()[1]
+        (here / "raven.toml").write_text(FREE.replace("[health]\nport = 0", f"[health]\nport = {port}"))
+        code, lines = doctor(capsys)
+    assert code == 1
+    (bad,) = [line for line in lines if line.startswith("✗")]
+    assert bad.startswith(f"✗ health on 127.0.0.1:{port}: port {port} (health) is taken: set [health] port or HEALTH_PORT")
+
+
+def test_two_that_share_a_port(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with bind_socket("127.0.0.1", 0, "test", "health.port") as sock:
+        port = sock.getsockname()[1]
+    (here / "raven.toml").write_text(f"[server]\nport = 0\n[health]\nport = {port}\n[metrics]\nport = {port}\n")
+    code, lines = doctor(capsys)
+    assert code == 1
+    assert lines[-1].startswith(f"✗ metrics on 127.0.0.1:{port}: port {port} (metrics) is taken")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[server]\nprot = 1\n",
+            "✗ config: raven.toml: server.prot: 1 is not valid: there is no such key: did you mean 'port'?",
+        ),
+        (
+            FREE + "[[feeds]]\nname='x'\nadapter='nope-at-all'\nsymbols=['A']\nkinds=['trade']\n",
+            "✗ feeds: raven.toml: feeds[0].adapter: 'nope-at-all' is not valid: no installed package offers it: valid: ",
+        ),
+        (
+            FREE + "[log]\nfile = '/nowhere/at/all'\n",
+            "✗ log file /nowhere/at/all: /nowhere/at cannot be written: set [log] file",
+        ),
+    ],
+)
+def test_each_trouble_is_a_line_with_its_fix(text: str, line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "raven.toml").write_text(text)
+    code, lines = doctor(capsys)
+    assert code == 1
+    (bad,) = [each for each in lines if each.startswith("✗")]
+    assert bad.startswith(line)
+    assert os.linesep not in bad
