@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -36,7 +36,7 @@ def structure(cls: type[T], data: object, path: str = "") -> T:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(path, data, "a table")
-    fields = {field.alias or field.name: field for field in attrs.fields(attrs.resolve_types(cls))}  # type: ignore[type-var]
+    fields = {field.alias or field.name: field for field in attrs.fields(attrs.resolve_types(cast(Any, cls)))}
     for key in data:
         if key not in fields:
             raise ConfigError(_join(path, key), data[key], f"there is no such key: {nearest(str(key), fields)}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import aclosing
+
 import click
 
 import raven.client
 from raven.cli.remote import kind_option, server_option, topic_of, venue_option
 from raven.cli.render import event_json, event_line, worth_a_line
+from raven.codec.generated.raven import v1
 
 __all__ = ["tail"]
 
@@ -38,13 +42,22 @@ def tail(
     async def main() -> None:
         left = limit
         async with raven.client.connect(server) as client:
-            async for event in client.stream(topic_of(symbol, venue), kinds=kinds, variant=variant, images=images):
-                if not shown(event):
-                    continue
-                click.echo(show(event))
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        return
+            where = topic_of(symbol, venue)
+            events = client.stream(where, kinds=kinds, variant=variant, images=images, on_subscribed=_say_what_matches)
+            async with aclosing(events):
+                async for event in events:
+                    if not shown(event):
+                        continue
+                    click.echo(show(event))
+                    if left is not None:
+                        left -= 1
+                        if not left:
+                            return
 
     raven.client.run(main)
+
+
+def _say_what_matches(results: Sequence[v1.SubscribeResponseResult]) -> None:
+    """A pattern may match nothing yet; without a word that would look like a market that sleeps."""
+    if not any(result.topics for result in results):
+        click.echo("raven: nothing matches yet, waiting for it (`raven topics` lists what there is)", err=True)

@@ -7,12 +7,12 @@ away, `stream` raises.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from grpclib.client import Channel
-from grpclib.const import Status
+from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from raven.client.selectors import parse_target, selector
@@ -24,6 +24,7 @@ __all__ = ["Client", "connect", "run"]
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 PAGE_SIZE = 1_000
+STREAM_METHOD = "/raven.v1.MarketDataService/StreamMarketData"
 
 T = TypeVar("T")
 
@@ -44,15 +45,20 @@ async def connect(target: str = "localhost:50051") -> AsyncIterator[Client]:
     host, port = parse_target(target)
     channel = Channel(host, port)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await channel.__connect__()
+        await _open(channel, f"{host}:{port}")
         yield Client(channel, f"{host}:{port}")
-    except TimeoutError:
-        raise ServerUnavailable(f"no answer from {host}:{port} within {CONNECT_TIMEOUT_S:g} s") from None
-    except OSError as error:
-        raise ServerUnavailable(f"no server at {host}:{port}: {error.strerror or error}") from error
     finally:
         channel.close()
+
+
+async def _open(channel: Channel, target: str) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await channel.__connect__()
+    except TimeoutError:
+        raise ServerUnavailable(f"no answer from {target} within {CONNECT_TIMEOUT_S:g} s") from None
+    except OSError as error:
+        raise ServerUnavailable(f"no server at {target}: {error.strerror or error}") from error
 
 
 class Client:
@@ -60,12 +66,17 @@ class Client:
 
     def __init__(self, channel: Channel, target: str) -> None:
         self._stub = v1.MarketDataServiceStub(channel, timeout=REQUEST_TIMEOUT_S)
-        self._streaming = v1.MarketDataServiceStub(channel)
+        self._channel = channel
         self.target = target
 
     async def stream(
-        self, *topics: str, kinds: str | Iterable[str] = "trade", variant: str = "", images: bool = True
-    ) -> AsyncIterator[v1.MarketEvent]:
+        self,
+        *topics: str,
+        kinds: str | Iterable[str] = "trade",
+        variant: str = "",
+        images: bool = True,
+        on_subscribed: Callable[[Sequence[v1.SubscribeResponseResult]], None] | None = None,
+    ) -> AsyncGenerator[v1.MarketEvent]:
         """Events of all matching topics, in the order in which the server sent them.
 
         Args:
@@ -73,36 +84,41 @@ class Client:
             kinds: of what; labels, or one text with commas.
             variant: see `selector`.
             images: whether the latest state of each topic comes first.
+            on_subscribed: called with the server's answer, a result for each of `topics`: how many match now, what is in force.
 
         Raises:
             SubscriptionRefused: the server will not give it.
             StreamEnded: the server ended the stream.
             ServerUnavailable: the connection was lost.
         """
-        skip = not images
         wanted = [
-            v1.Subscription(selector=selector(topic, kinds, variant), skip_image=skip, id=str(number))
+            v1.Subscription(selector=selector(topic, kinds, variant), skip_image=not images, id=str(number))
             for number, topic in enumerate(topics or ("*/*",), 1)
         ]
-        stop = asyncio.Event()
-        responses = self._streaming.stream_market_data(_requests(wanted, stop))
-        try:
-            async for response in _translated(responses, self.target):
-                if response.subscribed is not None:
-                    _check(response.subscribed.results)
-                elif response.goodbye is not None:
-                    raise StreamEnded(response.goodbye.reason.name or "UNKNOWN", response.goodbye.text)
-                for event in response.events:
-                    yield event
-        finally:
-            stop.set()
+        subscribe = v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=wanted))
+        call = self._channel.request(
+            STREAM_METHOD, Cardinality.STREAM_STREAM, v1.StreamMarketDataRequest, v1.StreamMarketDataResponse
+        )
+        with _translating(self.target):
+            async with call as stream:
+                await stream.send_message(subscribe)
+                async for response in stream:
+                    if response.subscribed is not None:
+                        _check(response.subscribed.results)
+                        if on_subscribed is not None:
+                            on_subscribed(response.subscribed.results)
+                    elif response.goodbye is not None:
+                        raise StreamEnded(response.goodbye.reason.name or "UNKNOWN", response.goodbye.text)
+                    for event in response.events:
+                        yield event
         raise StreamEnded("ENDED", f"{self.target} ended the stream")
 
     async def latest(self, *topics: str, kinds: str | Iterable[str] = (), variant: str = "*") -> list[v1.MarketEvent]:
         """Per matching topic its status, then its latest state. Arguments and errors as of `stream`; no kinds = all."""
         selectors = [selector(topic, kinds, variant) for topic in topics or ("*/*",)]
         responses = self._stub.get_latest(v1.GetLatestRequest(selectors))
-        return [event async for response in _translated(responses, self.target) for event in response.events]
+        with _translating(self.target):
+            return [event async for response in responses for event in response.events]
 
     async def topics(
         self, *topics: str, kinds: str | Iterable[str] = (), variant: str = "*"
@@ -132,23 +148,18 @@ class Client:
                 return found
 
     async def _unary(self, call: Coroutine[Any, Any, T]) -> T:
-        try:
+        with _translating(self.target):
             return await call
-        except (GRPCError, StreamTerminatedError, TimeoutError, OSError) as error:
-            raise _translate(error, self.target) from error
 
 
-async def _requests(wanted: Sequence[v1.Subscription], stop: asyncio.Event) -> AsyncIterator[v1.StreamMarketDataRequest]:
-    """Subscribe, then keep the upstream half open until the stream is left."""
-    yield v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=list(wanted)))
-    await stop.wait()
-
-
-async def _translated(responses: AsyncIterator[T], target: str) -> AsyncIterator[T]:
+@contextmanager
+def _translating(target: str) -> Iterator[None]:
+    """grpclib's errors as the client library's."""
     try:
-        async for response in responses:
-            yield response
-    except (GRPCError, StreamTerminatedError, TimeoutError, OSError) as error:
+        yield
+    except (GRPCError, StreamTerminatedError, TimeoutError, ConnectionError) as error:
+        if isinstance(error, BrokenPipeError):  # the caller's own output, not ours: grpclib never raises it
+            raise
         raise _translate(error, target) from error
 
 

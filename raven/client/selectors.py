@@ -26,7 +26,7 @@ def selector(where: str, kinds: str | Iterable[str] = (), variant: str = "") -> 
     """
     venue, slash, symbol = where.partition("/")
     if not slash:
-        raise InvalidValue("topics", where, "venue/symbol, as in binance-spot/BTC-USDT or */BTC-*")
+        raise InvalidValue("topics", where, "venue/symbol, as in sim/BTC-USDT or */BTC-*")
     check_selector_names(venue, symbol, variant)
     labels = [label for label in kinds.split(",") if label] if isinstance(kinds, str) else list(kinds)
     parsed = [v1.Kind(int(parse_kind(label.strip(), "kinds"))) for label in labels]

@@ -4,6 +4,15 @@
 HTTP/2 connection from the broker's flush.
 """
 
-from raven.grpc.server import GrpcConfig, GrpcServer
+import asyncio
+
+import grpclib.utils
+import trio_asyncio  # noqa: F401  must be imported before grpclib looks for the current task
+
+# grpclib keeps the function that it found at import; trio-asyncio puts its own in place of it (Python 3.12 and later), and only
+# that one knows the tasks of a loop that runs under Trio.
+grpclib.utils._current_task = asyncio.current_task  # noqa: SLF001
+
+from raven.grpc.server import GrpcConfig, GrpcServer  # noqa: E402
 
 __all__ = ["GrpcConfig", "GrpcServer"]

@@ -7,8 +7,10 @@ without a task in between.
 
 from __future__ import annotations
 
+import socket
 from asyncio import BaseTransport, Transport
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import structlog
@@ -105,6 +107,8 @@ class RavenProtocol(H2Protocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast(Transport, transport)
+        with suppress(OSError):  # gone already. asyncio does this only for sockets made with IPPROTO_TCP
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         made = self.connection
         self.connection = RavenConnection(made._connection, self._transport, config=self.config)  # noqa: SLF001

@@ -28,7 +28,7 @@ __all__ = ["CLOSE_S", "App", "Response", "health_app", "metrics_app", "serve_htt
 
 CLOSE_S = 1.0  # how long requests that have begun may take after the end was asked for
 CONNECTIONS_MAX = 256  # one scraper and one load balancer need two
-KEEP_ALIVE_S = 75.0  # longer than a scrape interval
+KEEP_ALIVE_S = 5.0  # Hypercorn keeps the task of a connection that its client closed for so long too
 
 log = structlog.stdlib.get_logger("raven.ops")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
 
 import attrs
 
-from raven.adapter import Catalogue, Count, Established, Event, Kind, Output, Resync, Topic, Wakeup
+from raven.adapter import Catalogue, Event, Kind, Output, Resync, Topic
 from raven.codec.encoder import TopicEncoder
 from raven.errors import InvalidName, InvalidValue
 from raven.model.events import BookDelta, BookSnapshot, Candle, Trade, payload_kinds
 from raven.model.instrument import Instrument
 from raven.model.topic import check_symbol
-from raven.testing.driver import Driver, Step, connection_of, events_of, open_session, play
+from raven.testing.driver import Step, connection_of, events_of, open_session, outputs_of, play
 from raven.testing.kit import KIT_GROUP, Scenario
 from raven.testing.recording import event_table, format_event
 from raven.testing.report import Outcome, failed, not_applicable, not_covered, passed
@@ -23,26 +22,23 @@ from raven.testing.tripwires import tripwires
 
 __all__ = [
     "book_findings",
-    "check_before_subscription",
     "check_books",
     "check_encodable",
     "check_golden_events",
-    "check_resubscribing",
     "check_same_outputs",
     "check_times",
     "check_topics",
     "check_trespasses",
-    "check_unsubscribing",
     "difference",
     "encoding_findings",
     "identity",
+    "of_events",
     "repeats",
 ]
 
 LEFT_OUT_MAX = 12  # topics of a scenario that are left out in turn
 SHOWN_CHARS = 160
 YEAR_2000_NS, YEAR_2100_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
-QUIET = (Count, Wakeup)  # what a session may return for a call that changes nothing
 
 
 # ---- golden events
@@ -92,10 +88,11 @@ def check_topics(subject: Subject) -> Outcome:
         for topic in _left_out(scenario):
             findings += _findings_without(subject, scenario, topic)
         findings += _catalogue_findings(subject.clean(scenario), scenario)
-    return failed(findings) if findings else _of_events(events)
+    return failed(findings) if findings else of_events(events)
 
 
-def _of_events(events: int) -> Outcome:
+def of_events(events: int) -> Outcome:
+    """Passed, if there were any events."""
     return passed(f"{events} events") if events else not_covered("there are no events in the scenarios")
 
 
@@ -127,7 +124,7 @@ def _findings_without(subject: Subject, scenario: Scenario, topic: Topic) -> Ite
 
 
 def _catalogue_findings(steps: Iterable[Step], scenario: Scenario) -> Iterator[str]:
-    for output in _outputs(steps):
+    for output in outputs_of(steps):
         if isinstance(output, Catalogue):
             for instrument in output.instruments:
                 yield from _instrument_findings(instrument, scenario.topics[0].venue)
@@ -149,8 +146,8 @@ def check_encodable(subject: Subject) -> Outcome:
     if not subject.scenarios():
         return not_covered(subject.obstacle)
     steps = [step for scenario in subject.scenarios() for step in subject.clean(scenario)]
-    findings = list(encoding_findings(_outputs(steps)))
-    return failed(findings) if findings else _of_events(sum(1 for _ in events_of(steps)))
+    findings = list(encoding_findings(outputs_of(steps)))
+    return failed(findings) if findings else of_events(sum(1 for _ in events_of(steps)))
 
 
 def encoding_findings(outputs: Iterable[Output]) -> Iterator[str]:
@@ -183,7 +180,7 @@ def check_times(subject: Subject) -> Outcome:
                 findings += _time_findings(event, scenario.begins_ns, step.now_ns)
     if not subject.scenarios():
         return not_covered(subject.obstacle)
-    return failed(findings) if findings else _of_events(events)
+    return failed(findings) if findings else of_events(events)
 
 
 def _time_findings(event: Event, begins_ns: int, now_ns: int) -> Iterator[str]:
@@ -205,9 +202,7 @@ def check_books(subject: Subject) -> Outcome:
     """A book begins with a snapshot, and after a Resync none of its deltas comes before the next one."""
     if Kind.BOOK not in subject.adapter.capabilities.kinds:
         return not_applicable("no books are declared")
-    findings = [
-        finding for scenario in subject.scenarios() for finding in book_findings(_outputs(subject.clean(scenario)))
-    ]
+    findings = [finding for scenario in subject.scenarios() for finding in book_findings(outputs_of(subject.clean(scenario)))]
     books = sum(isinstance(event.payload, BookSnapshot | BookDelta) for _, event in subject.clean_events())
     if findings:
         return failed(findings)
@@ -248,100 +243,6 @@ def repeats(outputs: Iterable[Output]) -> Iterator[str]:
             seen[output.topic].add(name)
 
 
-# ---- subscriptions
-
-
-def check_before_subscription(subject: Subject) -> Outcome:
-    """No event comes before its subscription stands: confirmed, or with the first frame where nothing is confirmed."""
-    if not subject.scenarios():
-        return not_covered(subject.obstacle)
-    findings = [
-        finding for scenario in subject.scenarios() for finding in _early_findings(scenario, subject.clean(scenario))
-    ]
-    return failed(findings) if findings else _of_events(sum(1 for _ in subject.clean_events()))
-
-
-def _early_findings(scenario: Scenario, steps: Sequence[Step]) -> Iterator[str]:
-    confirmed_ever = {topic for output in _outputs(steps) if isinstance(output, Established) for topic in output.topics}
-    confirmed: set[Topic] = set()
-    asked, heard = set(scenario.topics), not scenario.frames
-    for step in steps:
-        heard = heard or step.method == "on_frame"
-        if step.method == "on_subscribe":
-            asked.update(step.arguments[0])
-        for output in step.outputs:
-            if isinstance(output, Established):
-                confirmed.update(output.topics)
-            elif isinstance(output, Event) and output.topic not in asked:
-                yield f"an event of {output.topic} before it was asked for"
-            elif isinstance(output, Event) and output.topic in confirmed_ever - confirmed:
-                yield f"an event of {output.topic} before its Established"
-            elif isinstance(output, Event) and not heard:
-                yield f"an event of {output.topic} before the first frame"
-
-
-def check_resubscribing(subject: Subject) -> Outcome:
-    """Asking for a topic that is carried changes nothing: nothing is sent or fetched, and the same events follow."""
-    if not subject.scenarios():
-        return not_covered(subject.obstacle)
-    findings: list[str] = []
-    for scenario in subject.scenarios():
-        driver = open_session(subject.adapter, scenario)
-        places = {0, len(scenario.frames) // 2, len(scenario.frames)}
-        steps = play(driver, scenario, lambda place, at, places=places: _subscribe_again(at) if place in places else None)
-        findings += _noise(steps)
-        found = difference(list(events_of(subject.clean(scenario))), list(events_of(steps)))
-        findings += [f"other events follow: {found}"] if found else []
-    return failed(findings) if findings else passed("asked again at the beginning, in the middle and at the end")
-
-
-def _subscribe_again(driver: Driver) -> None:
-    if driver.carried:
-        driver.subscribe(tuple(driver.carried), injected=True)
-
-
-def check_unsubscribing(subject: Subject) -> Outcome:
-    """After `on_unsubscribe` no event of the topic comes; once more changes nothing."""
-    if not subject.scenarios():
-        return not_covered(subject.obstacle)
-    findings: list[str] = []
-    for scenario in subject.scenarios():
-        for topic in scenario.topics[:LEFT_OUT_MAX]:
-            findings += _after_unsubscribe(subject, scenario, topic)
-    return failed(findings) if findings else passed("each topic in turn")
-
-
-def _after_unsubscribe(subject: Subject, scenario: Scenario, topic: Topic) -> Iterator[str]:
-    middle = len(scenario.frames) // 2
-
-    def leave(place: int, driver: Driver) -> None:
-        if place == middle and topic in driver.carried:
-            driver.unsubscribe((topic,))
-            driver.unsubscribe((topic,), injected=True)
-
-    steps = play(open_session(subject.adapter, scenario), scenario, leave)
-    yield from _noise(steps)
-    left = next((place for place, step in enumerate(steps) if step.method == "on_unsubscribe"), len(steps))
-    back = next((place for place in range(left, len(steps)) if topic in _asked(steps[place])), len(steps))
-    if any(event.topic == topic for event in events_of(steps[left:back])):
-        yield f"an event of {topic} after its on_unsubscribe"
-
-
-def _asked(step: Step) -> tuple[Topic, ...]:
-    return cast(tuple[Topic, ...], step.arguments[0]) if step.method == "on_subscribe" else ()
-
-
-def _noise(steps: Iterable[Step]) -> Iterator[str]:
-    for step in steps:
-        if step.injected:
-            for output in step.outputs:
-                if not isinstance(output, QUIET):
-                    yield f"{step.method} of what it {_STANDS[step.method]} returns {output!r:.100}"
-
-
-_STANDS = {"on_subscribe": "carries already", "on_unsubscribe": "does not carry"}
-
-
 # ---- purity
 
 
@@ -376,7 +277,3 @@ def check_trespasses(subject: Subject) -> Outcome:
         if trips.calls:
             return failed(trips.calls)
     return passed(f"{calls} calls")
-
-
-def _outputs(steps: Iterable[Step]) -> Iterator[Output]:
-    return (output for step in steps for output in step.outputs)

@@ -33,7 +33,7 @@ from raven.errors import AdapterFault, shown
 from raven.testing.kit import Answer, Scenario
 from raven.testing.recording import Frame
 
-__all__ = ["Driver", "Step", "connection_of", "events_of", "open_session", "play"]
+__all__ = ["Driver", "Step", "connection_of", "events_of", "open_session", "outputs_of", "play"]
 
 CALLS_MAX = 200_000  # of one drive: a session that never lets time go on would not end
 SECOND_NS = 1_000_000_000
@@ -157,9 +157,7 @@ class Driver:
 
     def _answer(self, fetch: Fetch) -> None:
         fitting = [
-            place
-            for place, answer in enumerate(self._answers)
-            if answer.match == fetch.purpose or answer.match in fetch.url
+            place for place, answer in enumerate(self._answers) if answer.match == fetch.purpose or answer.match in fetch.url
         ]
         if not fitting:
             return
@@ -220,6 +218,11 @@ def events_of(steps: Iterable[Step], *, injected: bool = False) -> Iterator[Even
             for output in step.outputs:
                 if isinstance(output, Event):
                     yield output
+
+
+def outputs_of(steps: Iterable[Step]) -> list[Output]:
+    """Everything that was returned, in order."""
+    return [output for step in steps for output in step.outputs]
 
 
 def _timeline(scenario: Scenario) -> list[tuple[int, Frame | tuple[Topic, ...]]]:

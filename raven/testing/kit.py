@@ -10,7 +10,7 @@ It stands beside the adapter and not in it, so that a server that runs the adapt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -124,7 +124,7 @@ def find_kit(name: str, points: Iterable[EntryPoint] | None = None) -> Conforman
         AdapterRefused: it is offered and cannot be used; says why.
     """
     offered = entry_points(group=KIT_GROUP) if points is None else points
-    targets = list(dict.fromkeys(point for point in offered if point.name == name))
+    targets = list(dict.fromkeys(point for point in offered if (point.group, point.name) == (KIT_GROUP, name)))
     if not targets:
         return None
     if len({point.value for point in targets}) > 1:
@@ -145,8 +145,3 @@ def _load(name: str, point: EntryPoint) -> ConformanceKit:
 
 def _refused(name: str, why: str) -> AdapterRefused:
     return AdapterRefused(f"the conformance kit of adapter {name!r} cannot be used: {why}")
-
-
-def scenario_names(scenarios: Sequence[Scenario]) -> str:
-    """For messages."""
-    return ", ".join(scenario.name for scenario in scenarios)

@@ -104,7 +104,7 @@ def _frame_line(frame: Frame) -> bytes:
 
 def event_table(event: Event) -> dict[str, Any]:
     """An event as plain data. Two events with the same numbers have the same table, whether columns are lists or tuples."""
-    payload = attrs.asdict(event.payload, retain_collection_types=False, filter=_differs_from_default)
+    payload = attrs.asdict(event.payload, filter=_differs_from_default, value_serializer=_listed)
     table: dict[str, Any] = {"topic": str(event.topic), "type": type(event.payload).__name__, "payload": payload}
     table["received_ts_ns"] = event.received_ts_ns
     if event.venue_ts_ns is not None:
@@ -176,6 +176,10 @@ def _value(name: str, kind: Any, value: Any) -> Any:
 
 def _differs_from_default(field: attrs.Attribute[Any], value: Any) -> bool:
     return field.default is attrs.NOTHING or bool(value != field.default)
+
+
+def _listed(_: Any, __: Any, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 # ---- files

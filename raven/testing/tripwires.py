@@ -7,7 +7,7 @@ of the package in question imported them by name. Everything happens in one thre
 from __future__ import annotations
 
 import builtins
-import datetime
+import datetime as dt
 import io
 import os
 import random
@@ -28,7 +28,10 @@ from raven.errors import AdapterFault
 __all__ = ["Tripwires", "tripwires"]
 
 _CLOCK = "time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time process_time_ns thread_time sleep"
-_CHANCE = "random randint randrange uniform choice choices sample shuffle gauss normalvariate expovariate betavariate getrandbits randbytes seed"
+_CHANCE = (
+    "random randint randrange uniform choice choices sample shuffle gauss normalvariate expovariate betavariate getrandbits "
+    "randbytes seed"
+)
 
 Wrapped = Callable[..., Any]
 
@@ -74,8 +77,8 @@ def _functions(found: Tripwires) -> Iterator[tuple[object, object]]:
         yield getattr(random, name), _noted(found, f"random.{name}", getattr(random, name))
     for module, name in ((os, "urandom"), (uuid, "uuid1"), (uuid, "uuid4")):
         yield getattr(module, name), _noted(found, f"{module.__name__}.{name}", getattr(module, name))
-    yield datetime.datetime, _datetime_class(found)
-    yield datetime.date, _date_class(found)
+    yield dt.datetime, _datetime_class(found)
+    yield dt.date, _date_class(found)
     for module, name in ((builtins, "open"), (os, "open"), (socket, "create_connection"), (socket, "getaddrinfo")):
         yield getattr(module, name), _barred(found, f"{module.__name__}.{name}".removeprefix("builtins."))
 
@@ -96,39 +99,39 @@ def _barred(found: Tripwires, name: str) -> Wrapped:
 
 
 def _datetime_class(found: Tripwires) -> type:
-    real = datetime.datetime
+    real = dt.datetime
 
     class Datetime(real, metaclass=_AsIf):  # type: ignore[misc, valid-type]
         """`datetime.datetime` whose clock is watched."""
 
         @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
             found.note("datetime.now")
             return real.now(tz)
 
         @classmethod
-        def utcnow(cls) -> datetime.datetime:
+        def utcnow(cls) -> dt.datetime:
             found.note("datetime.utcnow")
-            return real.now(datetime.UTC).replace(tzinfo=None)
+            return real.now(dt.UTC).replace(tzinfo=None)
 
         @classmethod
-        def today(cls) -> datetime.datetime:
+        def today(cls) -> dt.datetime:
             found.note("datetime.today")
-            return real.today()  # noqa: DTZ002  # what was asked for
+            return real.today()  # what was asked for
 
     return Datetime
 
 
 def _date_class(found: Tripwires) -> type:
-    real = datetime.date
+    real = dt.date
 
     class Date(real, metaclass=_AsIf):  # type: ignore[misc, valid-type]
         """`datetime.date` whose clock is watched."""
 
         @classmethod
-        def today(cls) -> datetime.date:
+        def today(cls) -> dt.date:
             found.note("date.today")
-            return real.today()  # noqa: DTZ011  # what was asked for
+            return real.today()  # what was asked for
 
     return Date
 
@@ -142,13 +145,9 @@ class _AsIf(type):
 
 def _places(original: object, package: str) -> list[tuple[ModuleType, str]]:
     """Where the very object can be called by name: its own modules, and those of the package."""
-    own = (builtins, io, os, time, random, socket, uuid, datetime)
-    theirs = (
-        module for name, module in list(sys.modules.items()) if name == package or name.startswith(f"{package}.")
-    )
-    return [
-        (module, name) for module in (*own, *theirs) for name, value in list(vars(module).items()) if value is original
-    ]
+    own = (builtins, io, os, time, random, socket, uuid, dt)
+    theirs = (module for name, module in list(sys.modules.items()) if name == package or name.startswith(f"{package}."))
+    return [(module, name) for module in (*own, *theirs) for name, value in list(vars(module).items()) if value is original]
 
 
 def _replace(stack: ExitStack, owner: object, name: str, replacement: object) -> None:
@@ -159,9 +158,10 @@ def _replace(stack: ExitStack, owner: object, name: str, replacement: object) ->
 
 def _caller(package: str) -> str:
     """The nearest line of the package on the stack; of whoever called where there is none."""
-    first = frame = sys._getframe(3)  # noqa: SLF001  # the way to a frame without one for each level
+    first = sys._getframe(3)  # noqa: SLF001  # past this one, `note` and the wire
+    frame: FrameType | None = first
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] != package:
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return _place(frame or first)
 
 

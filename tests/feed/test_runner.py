@@ -63,6 +63,17 @@ class MemorySocket:
         self.sent.append((round(trio.current_time() - self.started, 9), data))
 
 
+class PunctualSocket(MemorySocket):
+    """Brings one frame after exactly a second."""
+
+    async def receive_bulk(self) -> tuple[list[bytes], int]:
+        if self.heard_at > self.started:
+            await trio.sleep_forever()
+        await trio.sleep(1)
+        self.heard_at = trio.current_time()
+        return [b"x"], 0
+
+
 class ScriptedSession(Session):
     """Returns for each call what the test's function for it returns; notes the calls."""
 
@@ -389,6 +400,25 @@ async def test_a_later_wakeup_takes_the_place_of_the_pending_one(autojump_clock:
     )
     await ran(session, socket)
     assert woken == [5, 7, 9]
+
+
+async def test_a_wakeup_that_is_moved_in_the_very_moment_it_comes_is_not_lost(autojump_clock: MockClock) -> None:
+    """Which of the two tasks runs first in that moment is chance; both orders have to come out right."""
+    for _ in range(20):
+        started = trio.current_time()
+        calls: list[tuple[str, float]] = []
+
+        def note(name: str, *outputs: Output, calls: Any = calls, started: float = started) -> Sequence[Output]:
+            calls.append((name, round(trio.current_time() - started, 6)))
+            return outputs
+
+        script = {
+            "connect": lambda _: [Wakeup(10**9)],
+            "frame": lambda _: note("frame", Wakeup(2 * 10**9)),
+            "wakeup": lambda _: note("wakeup"),
+        }
+        await ran(ScriptedSession(**script), PunctualSocket())
+        assert calls in ([("frame", 1), ("wakeup", 3)], [("wakeup", 1), ("frame", 1), ("wakeup", 3)])
 
 
 async def test_a_session_without_a_socket_lives_from_wakeups(autojump_clock: MockClock) -> None:

@@ -350,10 +350,21 @@ async def test_a_reset_inside_a_frame_leaves_nothing_to_the_next_connection(read
         (ws_frame(b"x", 3), "broke the WebSocket protocol: invalid opcode"),
         (ws_frame(b"x", rsv1=True), "broke the WebSocket protocol: reserved bits must be 0"),
         (ws_frame(b"x", 0), "broke the WebSocket protocol: unexpected continuation frame"),
+        (ws_frame(b"x", fin=False) + ws_frame(b"y"), "broke the WebSocket protocol: expected a continuation frame"),
         (ws_frame(b"x" * 1001), "sent a message over the limit of 1000 bytes"),
         (ws_frame(b"x" * 600, fin=False) + ws_frame(b"x" * 600, 0), "sent a message over the limit of 1000 bytes"),
     ],
-    ids=["masked", "utf8", "utf8-fragments", "opcode", "rsv1", "continuation", "oversize", "oversize-fragments"],
+    ids=[
+        "masked",
+        "utf8",
+        "utf8-fragments",
+        "opcode",
+        "rsv1",
+        "continuation",
+        "no-continuation",
+        "oversize",
+        "oversize-fragments",
+    ],
 )
 async def test_a_venue_that_breaks_the_protocol_loses_the_connection(reader: Reader, broken: bytes, sansio_says: str) -> None:
     messages, why = await lost(reader, ws_frame(b"good"), broken, ws_frame(b"never read"))

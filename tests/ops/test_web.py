@@ -124,13 +124,13 @@ async def test_the_end_does_not_wait_for_a_client_that_asks_and_never_reads() ->
 
 async def test_connections_above_the_limit_are_closed_and_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(web, "KEEP_ALIVE_S", 0.2)
     async with served(health_app(lambda: SERVING)) as client:
         address = ("127.0.0.1", client.base_url.port or 0)
-        first = await trio.open_tcp_stream(*address)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        second = await trio.open_tcp_stream(*address)
-        assert await second.receive_some() == b""
-        await first.aclose()
+        async with await trio.open_tcp_stream(*address) as first:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            async with await trio.open_tcp_stream(*address) as second:
+                assert await second.receive_some() == b""
+            assert await first.receive_some() == b""  # it was idle for too long
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert (await client.get("/health")).status_code == 200
-        await second.aclose()

@@ -41,6 +41,7 @@ from raven_binance.wire import ControlMessage, ErrorBody, parse_control, parse_d
 __all__ = ["ANSWER_DEADLINE_S", "BinanceSession"]
 
 ANSWER_DEADLINE_S = 30.0  # to SUBSCRIBE; what is paced out by the venue's 5 messages a second is in it
+FIRST_DATA_S = 60.0  # a stream that is still silent then is subscribed once more; quiet markets are no fault
 SNAPSHOT_PAUSE_S = 1.0  # before asking again after a snapshot that was too old
 GAVE_UP_PAUSE_S = 300.0  # before a book that was given up is tried anew
 LISTING_EVERY_S = 3600.0  # how often the instruments are asked for while the connection stands
@@ -83,6 +84,8 @@ class BinanceSession(Session):
         self._carried: dict[Topic, str] = {}  # to the venue's symbol
         self._streams: dict[str, Stream] = {}  # by stream name
         self._on_frame_of: dict[bytes, Callable[[bytes, int], Sequence[Output]]] = {}
+        self._silent: set[str] = set()  # streams of which nothing has come yet
+        self._repeats: set[int] = set()  # requests for streams that were confirmed before
         self._left: set[str] = set()  # unsubscribed streams whose last frames may still come
         self._requests = Requests()
         self._schedule = Schedule()
@@ -164,7 +167,8 @@ class BinanceSession(Session):
         stream = kind.make(topic, symbol, self._memory, self._fetch_snapshot)
         self._carried[topic] = symbol
         self._streams[name] = stream
-        self._on_frame_of[name.encode()] = stream.on_frame
+        self._on_frame_of[name.encode()] = partial(self._on_first_frame, name)
+        self._silent.add(name)
         self._left.discard(name)
         return [name]
 
@@ -184,6 +188,7 @@ class BinanceSession(Session):
             self._rest.done(DEPTH + symbol)
             self._schedule.drop(f"anew:{symbol}")
         del self._on_frame_of[name.encode()]
+        self._silent.discard(name)
         self._left.add(name)
         return [name]
 
@@ -195,7 +200,12 @@ class BinanceSession(Session):
             outputs.append(request.message)
         return outputs
 
-    # Messages that are not of a stream.
+    # Messages that are not of a stream, or the first of one.
+
+    def _on_first_frame(self, name: str, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
+        on_frame = self._on_frame_of[name.encode()] = self._streams[name].on_frame
+        self._silent.discard(name)
+        return on_frame(frame, received_ts_ns)
 
     def _on_other(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         message = parse_control(frame)
@@ -217,21 +227,29 @@ class BinanceSession(Session):
         self._schedule.drop(f"answer:{request.id}")
         if message.refusal is not None:
             return self._on_refusal(request, message.refusal)
-        return self._confirmed(request.streams) if request.subscribes else self._ended(request.streams)
+        if request.subscribes:
+            return self._confirmed(request)
+        self._left.difference_update(request.streams)
+        return []
 
-    def _confirmed(self, names: Iterable[str]) -> list[Output]:
-        streams = [self._streams[name] for name in names if name in self._streams]
-        if not streams:
+    def _confirmed(self, request: Request) -> list[Output]:
+        streams = [self._streams[name] for name in request.streams if name in self._streams]
+        if not streams or request.id in self._repeats:
             return []
+        ask_twice = partial(self._ask_twice, request.streams)
+        self._schedule.put(f"heard:{request.id}", self._now_ns, round(FIRST_DATA_S * SECOND_NS), ask_twice)
         outputs: list[Output] = [Established([stream.topic for stream in streams])]
         for stream in streams:
             if isinstance(stream, BookStream):
                 outputs += self._fetch_snapshot(stream)
         return outputs
 
-    def _ended(self, names: Iterable[str]) -> list[Output]:
-        self._left.difference_update(names)
-        return []
+    def _ask_twice(self, names: Iterable[str], _: int) -> list[Output]:
+        """Subscribe again to what is silent: the venue confirms any name, and one that it lost looks like a quiet market."""
+        silent = [name for name in names if name in self._silent]
+        requests = self._requests.subscribe(silent)
+        self._repeats.update(request.id for request in requests)
+        return [Count("silent_stream", len(silent)), *self._send(requests)] if silent else []
 
     def _on_refusal(self, request: Request, error: ErrorBody) -> list[Output]:
         if not request.subscribes:

@@ -114,6 +114,19 @@ def test_an_answer_in_time_does_not(driver: Any) -> None:
     assert of(Reconnect, session.after(60)) == []
 
 
+def test_a_stream_that_stays_silent_is_subscribed_once_more(driver: Any) -> None:
+    session = driver(BTC_TRADE, BTC_QUOTE)
+    session.stand()
+    session.frame(trade(1))
+    assert of(Count, session.after(59)) == []
+    outputs = session.after(1)
+    assert of(Count, outputs) == [Count("silent_stream", 1)]
+    assert sent(outputs) == [{"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 2}]
+    assert of(Established, session.frame('{"result":null,"id":2}')) == []  # it was established already
+    assert [output for output in session.after(3000) if not isinstance(output, Wakeup)] == []
+    assert len(session.frame(quote(1))) == 1
+
+
 def test_a_refused_stream_does_not_take_the_others_along(driver: Any) -> None:
     session = driver(BTC_TRADE, BTC_QUOTE, BTC_BOOK)
     session.connect()
