@@ -58,13 +58,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     >>> nearest("prot", ["host", "port"])
     "did you mean 'port'?"
     >>> nearest("x", ["host", "port"])
-    'valid: host, port'
+    'valid are host, port'
     """
     choices = sorted(choices)
     close = get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    return "valid: " + ", ".join(choices) if choices else "there is none"
+    return "valid are " + ", ".join(choices) if choices else "there is none"
 
 
 def shown(value: object) -> str:

@@ -57,7 +57,7 @@ def test_two_that_share_a_port(here: Path, capsys: pytest.CaptureFixture[str]) -
         ),
         (
             FREE + "[[feeds]]\nname='x'\nadapter='nope-at-all'\nsymbols=['A']\nkinds=['trade']\n",
-            "✗ feeds: raven.toml: feeds[0].adapter: 'nope-at-all' is not valid: no installed package offers it: valid: ",
+            "✗ feeds: raven.toml: feeds[0].adapter: 'nope-at-all' is not valid: no installed package offers it: valid are ",
         ),
         (
             FREE + "[log]\nfile = '/nowhere/at/all'\n",

@@ -142,7 +142,7 @@ async def test_bad_listing_requests_too(request_: v1.ListTopicsRequest) -> None:
 
 async def test_an_unknown_venue_of_instruments_names_those_there_are() -> None:
     async with serving(TOPICS) as raven, raven.client() as client:
-        with pytest.raises(grpc.RpcError, match="venue: 'syn' is not valid: valid: sim"):
+        with pytest.raises(grpc.RpcError, match="venue: 'syn' is not valid: valid are sim"):
             await client.unary("ListInstruments", v1.ListInstrumentsRequest("syn"), v1.ListInstrumentsResponse)
 
 

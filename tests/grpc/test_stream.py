@@ -280,7 +280,7 @@ async def test_watch_subscribes_once_and_streams() -> None:
     ("subscriptions", "part"),
     [
         ([], "subscriptions: \\[\\] is not valid: at least one"),
-        ([subscription("nix/*", v1.Kind.TRADE)], "subscriptions\\[0\\].selector.venue.*valid: sim|did you mean"),
+        ([subscription("nix/*", v1.Kind.TRADE)], "subscriptions\\[0\\].selector.venue.*valid are sim|did you mean"),
         ([v1.Subscription()], "subscriptions\\[0\\].selector"),
     ],
 )

@@ -7,12 +7,12 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from raven_example import ExampleAdapter, ExampleOptions
-from raven_example.session import CHANNELS
 
 from raven.adapter import GROUP, FeedSpec, Kind, Topic, load_adapter
 from raven.errors import ConfigError
 from raven.structure import structure
+from raven_example import ExampleAdapter, ExampleOptions
+from raven_example.session import CHANNELS
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 

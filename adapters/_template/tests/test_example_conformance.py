@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raven.testing import Subject
 from raven_example import ExampleAdapter
 from raven_example.conformance import KIT
-
-from raven.testing import Subject
 
 pytest_plugins = ["raven.testing.plugin"]
 

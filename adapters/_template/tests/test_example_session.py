@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raven_example.session import ExampleSession
 
 from raven.adapter import Count, Established, Event, FrameError, Kind, Reconnect, Refused, Resync, Send, Topic
 from raven.model.events import Quote, Side, StatusCause, Trade
+from raven_example.session import ExampleSession
 
 TRADES = Topic("example", "BTC-USD", Kind.TRADE)
 QUOTES = Topic("example", "BTC-USD", Kind.QUOTE)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from raven_binance import BinanceSpotAdapter, SpotOptions
-from raven_binance.session import BinanceSession
 
 from raven.adapter import FeedSpec, Fetch, Kind, Output, Reply, Topic
+from raven_binance import BinanceSpotAdapter, SpotOptions
+from raven_binance.session import BinanceSession
 
 VENUE = "binance-spot"
 START_NS = 1_723_161_253_000_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from raven_binance.book_sync import BookSync, Delta, Snapshot
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raven_binance import BinanceSpotAdapter, SpotOptions
-from raven_binance.adapter import STREAMS_PER_CONNECTION_MAX
-from raven_binance.catalogue import parse_exchange_info, spot_instrument, trim_decimal
-from raven_binance.symbols import canonical_symbol, format_stream_symbol, format_venue_symbol, split_venue_symbol
 
 from raven.adapter import Capabilities, FeedSpec, Kind, Topic, load_adapter
 from raven.errors import ConfigError, FrameError, InvalidValue
 from raven.model.instrument import Instrument, InstrumentStatus, InstrumentType, SizeUnit
 from raven.structure import structure
+from raven_binance import BinanceSpotAdapter, SpotOptions
+from raven_binance.adapter import STREAMS_PER_CONNECTION_MAX
+from raven_binance.catalogue import parse_exchange_info, spot_instrument, trim_decimal
+from raven_binance.symbols import canonical_symbol, format_stream_symbol, format_venue_symbol, split_venue_symbol
 
 # Keys and filters as `rest-api.md` has them; the NOTIONAL filter stands last but one on purpose.
 EXCHANGE_INFO = """{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[],"exchangeFilters":[],"symbols":[

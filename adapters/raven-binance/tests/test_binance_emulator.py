@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from raven_binance import BinanceSpotAdapter
-from raven_binance.emulator import SpotEmulator, connections, rest
-from raven_binance.emulator.frames import Record, combined, load_frames
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from raven.adapter import EmulatorOptions, Event, Fetch, Reply, Send
 from raven.errors import StartupError
 from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot
+from raven_binance import BinanceSpotAdapter
+from raven_binance.emulator import SpotEmulator, connections, rest
+from raven_binance.emulator.frames import Record, combined, load_frames
 
 DEADLINE_S = 10.0
 BTC = ("btcusdt@trade", "btcusdt@bookTicker", "btcusdt@depth@100ms")

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
+
+from raven.adapter import EmulatorOptions
+from raven.errors import StartupError
 from raven_binance.emulator.books import EmulatedBook, Stage
 from raven_binance.emulator.control import open_subscriptions
 from raven_binance.emulator.frames import Record, combined, format_line, load_frames, parse_line, write_frames
@@ -18,11 +23,6 @@ from raven_binance.emulator.framing import text_frame
 from raven_binance.emulator.generator import SYNTHETIC_START_NS, generate, synthetic_records
 from raven_binance.emulator.rules import exchange_info, rules_of
 from raven_binance.emulator.timeline import Timeline, open_source
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import TextMessage
-
-from raven.adapter import EmulatorOptions
-from raven.errors import StartupError
 
 TRADE_LINE = '1723161254087896568 {"stream":"btcusdt@trade","data":{"e":"trade","t":1}}'
 SNAPSHOT_LINE = '1723161254206652067 {"lastUpdateId":5,"bids":[],"asks":[]}'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_binance.rest import RestQueue
-from raven_binance.schedule import SECOND_NS, Pace, Schedule, growing_pause_s
 
 from raven.adapter import Count, Fetch, Output, Reply, Wakeup
+from raven_binance.rest import RestQueue
+from raven_binance.schedule import SECOND_NS, Pace, Schedule, growing_pause_s
 
 HOUR_NS = 3600 * SECOND_NS
 NOW = 1_700_000_000 * SECOND_NS

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pytest
-from raven_binance.book_sync import SNAPSHOT_TRIES_MAX
 
 from raven.adapter import (
     Catalogue,
@@ -26,6 +25,7 @@ from raven.adapter import (
     Wakeup,
 )
 from raven.model.events import BookDelta, BookSnapshot, Flag, Gap, GapCause, Quote, Side, StatusCause, Trade
+from raven_binance.book_sync import SNAPSHOT_TRIES_MAX
 
 BTC_TRADE, BTC_QUOTE, BTC_BOOK = (Topic("binance-spot", "BTC-USDT", kind) for kind in (Kind.TRADE, Kind.QUOTE, Kind.BOOK))
 ETH_TRADE = Topic("binance-spot", "ETH-USDT", Kind.TRADE)

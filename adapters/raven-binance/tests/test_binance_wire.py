@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from msgspec import UNSET
+
+from raven.errors import FrameError
 from raven_binance.wire import (
     parse_book_ticker,
     parse_control,
@@ -13,8 +15,6 @@ from raven_binance.wire import (
     parse_trade,
     time_ns,
 )
-
-from raven.errors import FrameError
 
 TRADE = (
     b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,'

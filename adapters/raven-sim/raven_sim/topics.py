@@ -26,7 +26,7 @@ def check_topic(topic: Topic) -> Listing:
     if topic.kind not in CAPABILITIES.kinds:
         raise InvalidValue("kinds", topic.kind.label, nearest(topic.kind.label, (kind.label for kind in CAPABILITIES.kinds)))
     if topic.kind is Kind.CANDLE and topic.variant not in INTERVALS_NS:
-        raise InvalidValue("intervals", topic.variant, "valid: " + ", ".join(INTERVALS_NS))
+        raise InvalidValue("intervals", topic.variant, "valid are " + ", ".join(INTERVALS_NS))
     if topic.kind is not Kind.CANDLE and topic.variant:
         raise InvalidValue("variant", topic.variant, f"none: {topic.kind.label} has no variants here")
     return parse_listing(topic.symbol)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
-from raven_sim import SimAdapter, SimOptions
 
 from raven.adapter import Event, FeedSpec, Output, Session, Topic, Wakeup
+from raven_sim import SimAdapter, SimOptions
 
 START_NS = 1_700_000_000_000_000_000
 

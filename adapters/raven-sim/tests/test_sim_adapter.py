@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from raven_sim import SimAdapter, SimOptions
 
 from raven.adapter import FeedSpec, Kind, Topic, find_adapters, load_adapter
 from raven.errors import InvalidValue
+from raven_sim import SimAdapter, SimOptions
 
 
 def feed(*topics: Topic) -> FeedSpec:
@@ -30,8 +30,8 @@ def test_one_connection_without_an_address() -> None:
     ("topic", "message"),
     [
         (Topic("sim", "BTCUSDT", Kind.TRADE), "symbols: 'BTCUSDT' is not valid: BASE-QUOTE"),
-        (Topic("sim", "BTC-USDT", Kind.FUNDING), "kinds: 'funding' is not valid: valid: book, candle, "),
-        (Topic("sim", "BTC-USDT", Kind.CANDLE, "7m"), "intervals: '7m' is not valid: valid: 1s, 1m, 5m, 1h"),
+        (Topic("sim", "BTC-USDT", Kind.FUNDING), "kinds: 'funding' is not valid: valid are book, candle, "),
+        (Topic("sim", "BTC-USDT", Kind.CANDLE, "7m"), "intervals: '7m' is not valid: valid are 1s, 1m, 5m, 1h"),
         (Topic("sim", "BTC-USDT", Kind.BOOK, "20"), "variant: '20' is not valid: none: book has no variants here"),
     ],
 )

@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_sim.listing import parse_listing
-from raven_sim.tables import BOOK_DEPTH
 
 from raven.adapter import Kind, Topic
 from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot
+from raven_sim.listing import parse_listing
+from raven_sim.tables import BOOK_DEPTH
 
 symbols = st.sampled_from(["BTC-USDT", "ETH-BTC", "DOGE-USDT", "XYZ-ABC", "BTC-JPY", "SOL-USDT-PERP"])
 

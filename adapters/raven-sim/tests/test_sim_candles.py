@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_sim.tape import CandleBuilder
-from raven_sim.topics import INTERVALS_NS
 
 from raven.adapter import Event, Kind, Topic
 from raven.model.events import Candle, Side, Ticker
+from raven_sim.tape import CandleBuilder
+from raven_sim.topics import INTERVALS_NS
 
 TRADES = Topic("sim", "BTC-USDT", Kind.TRADE)
 TICKER = Topic("sim", "BTC-USDT", Kind.TICKER)

@@ -6,11 +6,11 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_sim.listing import Scale, parse_listing
-from raven_sim.tables import LADDER, ladder, size_units
 
 from raven.errors import InvalidValue
 from raven.model.instrument import Instrument, InstrumentStatus, InstrumentType, SizeUnit
+from raven_sim.listing import Scale, parse_listing
+from raven_sim.tables import LADDER, ladder, size_units
 
 assets = st.from_regex(r"[A-Z0-9]{2,10}", fullmatch=True).filter(lambda text: not text.startswith("PERP"))
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raven_sim import SimOptions
 
 from raven.errors import ConfigError
 from raven.structure import structure
+from raven_sim import SimOptions
 
 
 def refused(**table: Any) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from raven_sim.pace import next_due
 
 interval = st.integers(1, 10**12)

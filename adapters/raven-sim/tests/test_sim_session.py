@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_sim import SimAdapter
 
 from raven.adapter import Catalogue, Count, Established, Event, Kind, Refused, Topic, Wakeup
 from raven.model.events import BookDelta, BookSnapshot, Quote, Side, Trade, payload_kinds
+from raven_sim import SimAdapter
 
 HOUR_NS = 3_600_000_000_000
 KINDS = (Kind.TRADE, Kind.QUOTE, Kind.BOOK, Kind.TICKER)
