@@ -27,6 +27,7 @@ from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState, FeedStatistics
 from raven.grpc import GrpcConfig, GrpcServer
 from raven.instruments import Instruments
+from raven.model.topic import Topic
 from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
@@ -93,6 +94,7 @@ class App:
         )
         self.grpc = GrpcServer(
             self.broker,
+            self.supervisor,
             _grpc_config(config),
             self.instruments,
             on_connections=self.instruments.active_connections.set,
@@ -153,9 +155,9 @@ class App:
             log.warning("a second signal: not waiting for clients")
             nursery.cancel_scope.cancel()
 
-    def _on_adapter_fault(self, feed: str, reason: str) -> None:
+    def _on_adapter_fault(self, feed: str, topic: Topic | None, reason: str) -> None:
         self.instruments.error("adapter", "contract")
-        log.debug("fault reported", feed=feed, reason=reason)
+        self.supervisor.report_fault(feed, topic, reason)
 
 
 @contextmanager
@@ -174,7 +176,7 @@ def _bound(config: Config) -> Iterator[Sockets]:
 
 
 def _configured(feed: ResolvedFeed) -> ConfiguredFeed:
-    return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version)
+    return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version, feed.book_top)
 
 
 def _broker_limits(config: Config) -> BrokerLimits:
@@ -190,5 +192,7 @@ def _grpc_config(config: Config) -> GrpcConfig:
 
 
 def _feed_health(feed: FeedStatistics) -> FeedHealth:
-    condition = {FeedState.LIVE: Condition.OK, FeedState.FAILED: Condition.FAILED}.get(feed.state, Condition.DEGRADED)
+    condition = {FeedState.LIVE: Condition.OK, FeedState.STOPPED: Condition.OK, FeedState.FAILED: Condition.FAILED}.get(
+        feed.state, Condition.DEGRADED
+    )
     return FeedHealth(feed.name, feed.state.name.lower(), feed.reason, condition)

@@ -7,28 +7,28 @@ itself leaves `Supervisor.run` as it came.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Any
 
 import attrs
 import structlog
 import trio
 from attrs.validators import ge, gt
 
-from raven.adapter.batch import Batch, BatchItem, Carry, Down
+from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.contract import Adapter, Connection, FeedSpec
-from raven.errors import AdapterFault, ConnectFailed, FeedError, InvalidValue
+from raven.errors import AdapterFault, ConnectFailed, FeedError, InvalidValue, RequestError, nearest
 from raven.feed.backoff import backoff
 from raven.feed.limits import FeedLimits
+from raven.feed.link import Link
 from raven.feed.plan import make_session, plan_connections
 from raven.feed.rest import RestClient, open_rest_client
 from raven.feed.runner import VenueSilent, run_connection
-from raven.feed.statistics import ConnectionCounters, ConnectionStatistics, FeedState, FeedStatistics
+from raven.feed.statistics import ConnectionStatistics, FeedState, FeedStatistics
 from raven.feed.transport import FeedSocket, OpenSocket, open_websocket
 from raven.model.events import StatusCause
+from raven.model.topic import DEFAULT_VARIANTS, Kind, Selector, Topic
 
 __all__ = ["ConfiguredFeed", "Feed", "Supervisor", "SupervisorConfig"]
 
@@ -62,12 +62,14 @@ class ConfiguredFeed:
 
     Args:
         adapter_name: its entry point; `adapter_version`: of the package that offers it.
+        book_top: whether the broker derives BOOK_TOP from its books.
     """
 
     spec: FeedSpec
     adapter: Adapter
     adapter_name: str
     adapter_version: str
+    book_top: bool = False
 
 
 class Supervisor:
@@ -101,16 +103,76 @@ class Supervisor:
                 raise error.within(f"feeds[{index}]") from error
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the feeds. Reports started when their tasks exist; a feed that is parked does not end it."""
-        async with trio.open_nursery() as nursery:
+        """Run the feeds. Reports started when their tasks exist; a feed that is parked or stopped does not end it."""
+        async with trio.open_nursery() as self._nursery:
             for feed in self._feeds:
-                nursery.start_soon(feed.run, name=f"feed {feed.name}")
+                self._start(feed)
             task_status.started()
             await trio.sleep_forever()
+
+    def _start(self, feed: Feed) -> None:
+        self._nursery.start_soon(feed.run, name=f"feed {feed.name}")
 
     def statistics(self) -> tuple[FeedStatistics, ...]:
         """Every feed as it stands now, in the order of the configuration."""
         return tuple(feed.statistics() for feed in self._feeds)
+
+    def report_fault(self, name: str, topic: Topic | None, reason: str) -> None:
+        """Someone downstream saw the adapter of a feed break its contract; see `Feed.report_fault`."""
+        for feed in self._feeds:
+            if feed.name == name:
+                feed.report_fault(topic, reason)
+
+    async def start_feed(self, name: str, selectors: Sequence[Selector] = ()) -> FeedStatistics:
+        """Add topics to a feed, or, without any, have it carry what is configured. Starts it if it does not run. Idempotent.
+
+        Args:
+            selectors: exact ones; the venue may be "*".
+
+        Raises:
+            RequestError: NOT_FOUND, there is no such feed; INVALID_ARGUMENT, it cannot carry that.
+        """
+        feed = self._find(name)
+        wanted = [topic for selector in selectors for topic in feed.topics_of(selector)] or list(feed.configured)
+        carried = feed.statistics().topics if feed.running else ()
+        await self._carry(feed, [*carried, *(topic for topic in dict.fromkeys(wanted) if topic not in carried)])
+        if not feed.running:
+            self._start(feed)
+        return feed.statistics()
+
+    async def stop_feed(self, name: str, selectors: Sequence[Selector] = ()) -> FeedStatistics:
+        """Take topics from a feed, or, without any, end it. The topics are CLOSED. Idempotent.
+
+        Args:
+            selectors: may be patterns; what matches nothing is nothing.
+
+        Raises:
+            RequestError: NOT_FOUND, there is no such feed.
+        """
+        feed = self._find(name)
+        carried = feed.statistics().topics
+        rest = [topic for topic in carried if selectors and not any(selector.matches(topic) for selector in selectors)]
+        if not rest:
+            await feed.stop()
+        elif len(rest) < len(carried):
+            await self._carry(feed, rest)
+        return feed.statistics()
+
+    async def _carry(self, feed: Feed, topics: Sequence[Topic]) -> None:
+        try:
+            await feed.carry(topics)
+        except InvalidValue as error:
+            raise RequestError("INVALID_ARGUMENT", str(error)) from error
+        except AdapterFault as fault:
+            raise RequestError("FAILED_PRECONDITION", f"the adapter cannot carry that: {fault}") from fault
+
+    def _find(self, name: str) -> Feed:
+        for feed in self._feeds:
+            if feed.name == name:
+                return feed
+        raise RequestError(
+            "NOT_FOUND", f"name: there is no feed {name!r}: {nearest(name, [feed.name for feed in self._feeds])}"
+        )
 
 
 class Feed:
@@ -132,12 +194,13 @@ class Feed:
         self._limits = limits
         self._open_socket = open_socket
         self._log = log.bind(feed=feed.spec.name, adapter=feed.adapter_name)
-        self._nursery: trio.Nursery
+        self._spec = feed.spec
+        self._running: _Running | None = None
         self._faults_at: deque[float] = deque(maxlen=config.faults_max)
         self._parked = ""  # why
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         try:
-            self._links = [_Link(connection) for connection in plan_connections(feed.adapter, feed.spec)]
+            self._links = [Link(connection) for connection in plan_connections(feed.adapter, feed.spec)]
         except AdapterFault as fault:  # it would be the same each time: no use to try again
             self._park(fault)
 
@@ -146,16 +209,103 @@ class Feed:
         """The venue in its topics."""
         return self._feed.spec.name
 
+    @property
+    def configured(self) -> tuple[Topic, ...]:
+        """The topics that the configuration asks for."""
+        return self._feed.spec.topics
+
+    def topics_of(self, selector: Selector) -> list[Topic]:
+        """The topics that an exact selector means, as the adapter carries them: a book for book tops.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT, it is not exact, of another venue, or of kinds that the adapter does not have.
+        """
+        able = self._feed.adapter.capabilities.kinds | ({Kind.BOOK_TOP} if self._feed.book_top else frozenset())
+        wrong = sorted(selector.kinds - able)
+        if selector.venue not in ("*", self.name):
+            raise RequestError("INVALID_ARGUMENT", f"venue: {selector.venue!r} is not this feed's: it is {self.name!r}")
+        if selector.symbol.endswith("*"):
+            raise RequestError("INVALID_ARGUMENT", f"symbol: {selector.symbol!r} is a pattern: a feed is started by names")
+        if wrong or not selector.kinds:
+            labels = ", ".join(kind.label for kind in sorted(able))
+            asked = wrong[0].label if wrong else ""
+            raise RequestError("INVALID_ARGUMENT", f"kinds: {asked!r} is not valid: this feed can carry {labels}")
+        kinds = {Kind.BOOK if kind is Kind.BOOK_TOP else kind for kind in selector.kinds}
+        variants = {kind: selector.variant or DEFAULT_VARIANTS.get(kind, "") for kind in kinds}
+        return [
+            Topic(self.name, selector.symbol, kind, variants[kind] if kind is Kind.CANDLE else "") for kind in sorted(kinds)
+        ]
+
+    @property
+    def running(self) -> bool:
+        """Whether its task runs; a feed that was stopped or parked does not."""
+        return self._running is not None
+
     async def run(self) -> None:
-        """Announce the topics, then keep every connection up: until cancelled, or until the feed is parked."""
-        await self._publish(Carry(self._feed.spec.topics))
-        try:
-            if not self._parked:
-                await self._run_links()
-        finally:
-            for link in self._links:
-                link.enter(FeedState.STOPPED)
-        await self._publish(Down(self._feed.spec.topics, StatusCause.ADAPTER_FAILED, self._parked, final=True))
+        """Announce the topics, then keep every connection up: until cancelled or stopped, or until the feed is parked."""
+        await self._publish(Carry(self._spec.topics))
+        if not self._parked:
+            await self._run_links()
+        if self._parked:
+            await self._publish(Down(self._spec.topics, StatusCause.ADAPTER_FAILED, self._parked, final=True))
+
+    async def stop(self) -> None:
+        """End all connections; the topics are CLOSED. A feed that does not run stays as it is."""
+        if self._running is not None:
+            self._running.nursery.cancel_scope.cancel()
+            self._running = None
+        topics = self._spec.topics
+        self._spec = attrs.evolve(self._spec, topics=())
+        self._parked = ""
+        self._links = []
+        if topics:
+            await self._publish(Drop(topics, StatusCause.OPERATOR, "the feed was stopped"))
+
+    async def carry(self, topics: Sequence[Topic]) -> None:
+        """Carry exactly these topics from now on, without touching those that it carried before.
+
+        Raises:
+            InvalidValue: the adapter refuses one of them.
+            AdapterFault: its plan does not hold.
+        """
+        spec = attrs.evolve(self._spec, topics=tuple(topics))
+        plan = plan_connections(self._feed.adapter, spec)
+        before = {topic: link.connection.name for link in self._links for topic in link.connection.topics}
+        after = {topic: connection.name for connection in plan for topic in connection.topics}
+        self._spec = spec
+        if self._parked:
+            self._parked = ""
+            self._faults_at.clear()
+        await self._publish(Carry([topic for topic in spec.topics if topic not in before]))
+        self._follow(plan)
+        moved = [topic for topic, name in before.items() if after.get(topic, name) != name]
+        if moved:
+            await self._publish(Down(moved, StatusCause.FEED_DOWN, "moved to another connection"))
+        gone = [topic for topic in before if topic not in after]
+        if gone:
+            await self._publish(Drop(gone, StatusCause.OPERATOR, "stopped by an operator"))
+
+    def _follow(self, plan: Sequence[Connection]) -> None:
+        """Make the links those of `plan`; what stands under the same name goes on standing."""
+        links = {link.connection.name: link for link in self._links}
+        names = {connection.name for connection in plan}
+        for name, link in links.items():
+            if name not in names:
+                link.kept_up.cancel()
+        self._links = []
+        for connection in plan:
+            link = links.get(connection.name) or Link(connection)
+            self._links.append(link)
+            if connection.name in links:
+                link.change(connection)
+            elif self._running is not None:
+                self._running.nursery.start_soon(self._keep_up, link, self._running.rest)
+
+    def report_fault(self, topic: Topic | None, reason: str) -> None:
+        """Someone downstream saw the adapter break its contract: the connection is made anew and the fault is counted."""
+        for link in self._links:
+            if topic is None or topic in link.connection.topics:
+                link.end(AdapterFault(reason))
 
     def statistics(self) -> FeedStatistics:
         """The feed as it stands now."""
@@ -168,7 +318,7 @@ class Feed:
             adapter_version=self._feed.adapter_version,
             state=state,
             reason=reason,
-            topics=self._feed.spec.topics,
+            topics=self._spec.topics,
             connections=parts,
             frames=sum(part.frames for part in parts),
             events=sum(part.events for part in parts),
@@ -183,12 +333,24 @@ class Feed:
 
     async def _run_links(self) -> None:
         async with open_rest_client(self._limits) as rest, trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for link in self._links:
-                nursery.start_soon(self._keep_up, link, rest, name=f"feed {self.name}, connection {link.connection.name}")
+            running = self._running = _Running(nursery, rest)
+            try:
+                for link in self._links:
+                    nursery.start_soon(self._keep_up, link, rest, name=f"feed {self.name}, connection {link.connection.name}")
+                await trio.sleep_forever()  # a feed whose last connection went goes on until it is stopped
+            finally:
+                if self._running is running:  # it was stopped, and may run again by now
+                    self._running = None
+                for link in self._links if self._running is None else ():
+                    link.enter(FeedState.STOPPED)
 
-    async def _keep_up(self, link: _Link, rest: RestClient) -> None:
+    async def _keep_up(self, link: Link, rest: RestClient) -> None:
         """Connect again and again, with a pause before each time but after a planned end."""
+        link.kept_up = trio.CancelScope()
+        with link.kept_up:
+            await self._connect_again_and_again(link, rest)
+
+    async def _connect_again_and_again(self, link: Link, rest: RestClient) -> None:
         pauses = self._pauses()
         while True:
             planned = await self._connect(link, rest)
@@ -206,7 +368,7 @@ class Feed:
     def _pauses(self) -> Iterator[float]:
         return backoff(self._config.backoff_base_s, self._config.backoff_cap_s, self._random)
 
-    async def _connect(self, link: _Link, rest: RestClient) -> bool:
+    async def _connect(self, link: Link, rest: RestClient) -> bool:
         """One life of one connection. Returns whether its end was planned."""
         link.enter(FeedState.CONNECTING, link.reason)
         link.counters.forget_data()
@@ -222,7 +384,7 @@ class Feed:
             return False
         return True
 
-    async def _live(self, link: _Link, rest: RestClient) -> None:
+    async def _live(self, link: Link, rest: RestClient) -> None:
         connection = link.connection
         if connection.url is None:
             await self._drive(link, rest, None)
@@ -231,21 +393,23 @@ class Feed:
         async with opening as socket:
             await self._drive(link, rest, socket)
 
-    async def _drive(self, link: _Link, rest: RestClient, socket: FeedSocket | None) -> None:
+    async def _drive(self, link: Link, rest: RestClient, socket: FeedSocket | None) -> None:
         """Run one session until its end. The topics go down before the socket is closed, because closing may take a while."""
-        session = make_session(self._feed.adapter, self._feed.spec, link.connection, link.memory)
-        link.stand()
+        connection = link.connection
+        session = make_session(self._feed.adapter, self._spec, connection, link.memory)
         try:
-            ending = await run_connection(
-                session,
-                socket,
-                feed=self.name,
-                connection=link.connection,
-                batches=self._batches,
-                fetch=rest.fetch,
-                counters=link.counters,
-                limits=self._limits,
-            )
+            with link.life() as changes:
+                ending = await run_connection(
+                    session,
+                    socket,
+                    feed=self.name,
+                    connection=connection,
+                    batches=self._batches,
+                    fetch=rest.fetch,
+                    counters=link.counters,
+                    limits=self._limits,
+                    changes=changes,
+                )
         except AdapterFault as fault:
             await self._go_down(link, StatusCause.ADAPTER_FAILED, str(fault))
             raise
@@ -256,19 +420,20 @@ class Feed:
 
     # ------------------------------------------------------------------------------------------------------ what is said
 
-    async def _go_down(self, link: _Link, cause: StatusCause, text: str) -> None:
+    async def _go_down(self, link: Link, cause: StatusCause, text: str) -> None:
         down = Down(link.connection.topics, cause, text)
         if link.go_down(down):
             await self._publish(down)
 
-    def _count_fault(self, link: _Link, fault: AdapterFault) -> None:
+    def _count_fault(self, link: Link, fault: AdapterFault) -> None:
         link.counters.faults += 1
         now = trio.current_time()
         self._faults_at.append(now)
         config = self._config
         if len(self._faults_at) == config.faults_max and self._faults_at[0] > now - config.fault_window_s:
             self._park(fault)
-            self._nursery.cancel_scope.cancel()
+            assert self._running is not None
+            self._running.nursery.cancel_scope.cancel()
         else:
             self._log.error("adapter failed", connection=link.connection.name, reason=str(fault), exc_info=fault)
 
@@ -280,50 +445,18 @@ class Feed:
         await self._batches.send(Batch(self.name, [item]))
 
 
-class _Link:
-    """One connection of a feed over all its lives."""
+@attrs.frozen
+class _Running:
+    """What a running feed's connections share."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.counters = ConnectionCounters()
-        self.memory: dict[str, Any] = {}
-        self.state = FeedState.STOPPED
-        self.reason = ""
-        self._down: Down | None = None  # what was said last, while it is still true
-        self._lives = 0
-        self._planned_at = -math.inf
-
-    def enter(self, state: FeedState, reason: str = "") -> None:
-        self.state = state
-        self.reason = reason
-
-    def stand(self) -> None:
-        """It is connected."""
-        self.enter(FeedState.LIVE)
-        self._down = None
-        self.counters.reconnects += self._lives > 0
-        self._lives += 1
-
-    def go_down(self, down: Down) -> bool:
-        """Whether this is news: a venue that stays away is not told of at each attempt."""
-        self.reason = down.text
-        if down == self._down:
-            return False
-        self._down = down
-        return True
-
-    def may_skip_pause(self, now: float, stable_s: float) -> bool:
-        """Whether a planned end needs no pause: only one in `stable_s`, or a session that always plans would never pause."""
-        skip = self._planned_at <= now - stable_s
-        self._planned_at = now
-        return skip
-
-    def statistics(self) -> ConnectionStatistics:
-        return self.counters.view(self.connection.name, self.state, self.reason)
+    nursery: trio.Nursery
+    rest: RestClient
 
 
 def _worst(parts: Sequence[ConnectionStatistics]) -> tuple[FeedState, str]:
     """State and reason of the connection that stands worst."""
+    if not parts:
+        return FeedState.STOPPED, "stopped by an operator"
     worst = min(parts, key=lambda part: _WORST_FIRST.index(part.state))
     reason = f"{worst.name}: {worst.reason}" if worst.reason and len(parts) > 1 else worst.reason
     return worst.state, reason

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the stubs from the contract and builds the client with what Debian packages, without a module proxy:
 #
-#     apt-get install golang-go golang-google-grpc-dev golang-google-protobuf-dev \
+#     apt-get install golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev \
 #         protobuf-compiler protoc-gen-go protoc-gen-go-grpc
 #     ./build.sh [directory]          # default: build
 #     build/client [host:port] [events]

@@ -3,7 +3,7 @@
 //	./build.sh
 //	build/client [host:port] [events]
 //
-// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints at least `events` events of each step.
+// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
 package main
 
 import (
@@ -11,9 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -24,7 +24,11 @@ import (
 )
 
 func topicName(topic *pb.Topic) string {
-	return fmt.Sprintf("%s/%s/%s", topic.Venue, topic.Symbol, topic.Kind)
+	name := fmt.Sprintf("%s/%s/%s", topic.Venue, topic.Symbol, topic.Kind)
+	if topic.Variant != "" {
+		name += "/" + topic.Variant
+	}
+	return name
 }
 
 // What an event is, and what it says.
@@ -68,8 +72,9 @@ func showControl(message *pb.StreamMarketDataResponse) {
 	}
 }
 
-// Print what comes, until `count` events have come.
+// Print what comes, until a request was answered and `count` events have come behind the answer.
 func show(stream pb.MarketDataService_StreamMarketDataClient, count int) error {
+	answered := false
 	for count > 0 {
 		message, err := stream.Recv()
 		if err == io.EOF {
@@ -78,10 +83,11 @@ func show(stream pb.MarketDataService_StreamMarketDataClient, count int) error {
 			return err
 		}
 		showControl(message)
+		answered = answered || message.GetSubscribed() != nil || message.GetUnsubscribed() != nil
 		for _, event := range message.Events {
 			what, text := describe(event)
 			fmt.Println(what, topicName(event.Topic), event.Sequence, text)
-			if what == "event" {
+			if answered && what == "event" {
 				count--
 			}
 		}
@@ -142,12 +148,15 @@ func run(ctx context.Context, target string, events int) error {
 }
 
 func main() {
+	log.SetFlags(0)
 	target, events := "localhost:50051", 10
 	if len(os.Args) > 1 {
 		target = os.Args[1]
 	}
 	if len(os.Args) > 2 {
-		events, _ = strconv.Atoi(os.Args[2])
+		if _, err := fmt.Sscan(os.Args[2], &events); err != nil {
+			log.Fatalf("events %q: a number is wanted", os.Args[2])
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -155,7 +164,6 @@ func main() {
 	if status.Code(err) == codes.Canceled {
 		fmt.Println("stopped")
 	} else if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		log.Fatal(err)
 	}
 }

@@ -3,7 +3,7 @@
 //     npm ci
 //     node client.js [host:port] [events]
 //
-// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints at least `events` events of each step.
+// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
 "use strict";
 
 const path = require("node:path");
@@ -16,7 +16,7 @@ const CONTRACT = path.join(__dirname, "../../protos/raven/v1/raven.proto");
 const { raven } = grpc.loadPackageDefinition(loadSync(CONTRACT, { longs: String, enums: String, defaults: true, oneofs: true }));
 const FLAG_IMAGE = 1; // EVENT_FLAG_IMAGE
 
-const topicName = (topic) => `${topic.venue}/${topic.symbol}/${topic.kind}`;
+const topicName = ({ venue, symbol, kind, variant }) => [venue, symbol, kind, variant].filter(Boolean).join("/");
 
 // What an event is, and what it says.
 function describe(event) {
@@ -37,16 +37,18 @@ function showControl({ welcome, subscribed, unsubscribed, draining, goodbye }) {
   if (goodbye) console.log("goodbye", goodbye.reason, goodbye.text);
 }
 
-// Print what comes, until `count` events have come.
+// Print what comes, until a request was answered and `count` events have come behind the answer.
 async function show(messages, count) {
+  let answered = false;
   while (count > 0) {
     const { value: message, done } = await messages.next();
     if (done) throw new Error("the server ended the stream");
     showControl(message);
+    if (message.subscribed || message.unsubscribed) answered = true;
     for (const event of message.events) {
       const [what, text] = describe(event);
       console.log(what, topicName(event.topic), event.sequence, text);
-      if (what === "event") count -= 1;
+      if (answered && what === "event") count -= 1;
     }
   }
 }

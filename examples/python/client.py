@@ -4,7 +4,7 @@
     python -m grpc_tools.protoc -I ../../protos/raven/v1 --python_out=. --grpc_python_out=. raven.proto
     python client.py [host:port] [events]
 
-It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints at least `events` events of each step.
+It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
 """
 
 import queue
@@ -16,7 +16,7 @@ from raven_pb2_grpc import MarketDataServiceStub
 
 
 def topic_name(topic):
-    return f"{topic.venue}/{topic.symbol}/{pb.Kind.Name(topic.kind)}"
+    return "/".join(filter(None, [topic.venue, topic.symbol, pb.Kind.Name(topic.kind), topic.variant]))
 
 
 def describe(event):
@@ -50,14 +50,16 @@ def show_control(message):
 
 
 def show(stream, count):
-    """Print what comes, until `count` events have come."""
+    """Print what comes, until a request was answered and `count` events have come behind the answer."""
+    answered = False
     while count > 0:
         message = next(stream)
         show_control(message)
+        answered = answered or message.HasField("subscribed") or message.HasField("unsubscribed")
         for event in message.events:
             what, text = describe(event)
             print(what, topic_name(event.topic), event.sequence, text, flush=True)
-            count -= what == "event"
+            count -= answered and what == "event"
 
 
 def subscribe(name, kind):

@@ -70,7 +70,7 @@ class Broker:
         limits: what clients may ask for.
         book_top_feeds: feeds from whose books BOOK_TOP topics are derived.
         now_ns: wall clock.
-        on_fault: called with a feed's name and the reason when its adapter broke the contract with an event.
+        on_fault: called with a feed's name, the topic where there is one, and the reason, when its adapter broke the contract.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Broker:
         *,
         book_top_feeds: Collection[str] = (),
         now_ns: Callable[[], int] = time.time_ns,
-        on_fault: Callable[[str, str], None] | None = None,
+        on_fault: Callable[[str, Topic | None, str], None] | None = None,
     ) -> None:
         self.directory = Directory(now_ns)
         self.clients = Clients(limits, self.directory, now_ns)
@@ -128,9 +128,13 @@ class Broker:
 
     def _publish_event(self, state: TopicState, event: Event) -> None:
         payload = event.payload
+        if state.status.state == State.CLOSED:
+            return  # what was under way when the topic was closed
         if not state.live and not isinstance(payload, TopicStatus | Gap):
             if isinstance(payload, BookDelta):
-                self._refuse(state.feed, f"{state.topic}: a delta while the book is {State(state.status.state).name}")
+                self._refuse(
+                    state.feed, f"{state.topic}: a delta while the book is {State(state.status.state).name}", state.topic
+                )
                 return
             self._after_a_hole(state)
             if not isinstance(payload, BookSnapshot):
@@ -150,7 +154,7 @@ class Broker:
         try:
             element = state.encoder.encode(event, state.sequence + 1)
         except (InvalidValue, KeyError, TypeError, AttributeError, OverflowError) as error:
-            self._refuse(state.feed, f"{state.topic}: {type(event.payload).__name__} cannot be encoded: {error}")
+            self._refuse(state.feed, f"{state.topic}: {type(event.payload).__name__} cannot be encoded: {error}", state.topic)
             self._doubt(state, StatusCause.ADAPTER_FAILED, "an event of it could not be encoded")
             return False
         state.sequence += 1
@@ -220,7 +224,7 @@ class Broker:
 
     def _after_a_hole(self, state: TopicState) -> None:
         """The topic comes back: what happened at the venue meanwhile is not known."""
-        if state.last is not None and state.status.state != State.RESYNCING and state.status.cause != StatusCause.STARTING:
+        if state.last is not None and state.status.state != State.RESYNCING:
             self._emit_payload(state, Gap(GapCause.VENUE, state.epoch))
 
     def _carried(self, feed: str, topics: Iterable[Topic]) -> Iterator[TopicState]:
@@ -231,18 +235,21 @@ class Broker:
             else:
                 yield state
 
-    def _refuse(self, feed: str, reason: str) -> None:
+    def _refuse(self, feed: str, reason: str, topic: Topic | None = None) -> None:
         self._refused[feed] += 1
         if self._refused[feed].bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: a broken adapter does not fill the log
             log.error("an adapter broke its contract", feed=feed, reason=reason, refused=self._refused[feed])
         if self._on_fault is not None:
-            self._on_fault(feed, reason)
+            self._on_fault(feed, topic, reason)
 
     # ---- topics
 
     def _carry(self, feed: str, topics: Iterable[Topic]) -> None:
         for topic in topics:
-            if self.directory.find(topic) is not None:
+            known = self.directory.find(topic)
+            if known is not None:
+                if known.feed == feed and known.status.state == State.CLOSED:
+                    self._set_status(known, State.DOWN, StatusCause.STARTING)
                 continue
             state = self._add_topic(topic, feed)
             if topic.kind is Kind.BOOK and feed in self._book_top_feeds:

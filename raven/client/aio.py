@@ -66,6 +66,7 @@ class Client:
 
     def __init__(self, channel: Channel, target: str) -> None:
         self._stub = v1.MarketDataServiceStub(channel, timeout=REQUEST_TIMEOUT_S)
+        self._control = v1.ControlServiceStub(channel, timeout=REQUEST_TIMEOUT_S)
         self._channel = channel
         self.target = target
 
@@ -146,6 +147,25 @@ class Client:
             token = response.next_page_token
             if not token:
                 return found
+
+    async def feeds(self) -> list[v1.Feed]:
+        """The server's feeds, for operators."""
+        return (await self._unary(self._control.list_feeds(v1.ListFeedsRequest()))).feeds
+
+    async def start_feed(self, name: str, topics: Sequence[v1.TopicSelector] = ()) -> v1.Feed:
+        """Start a feed as configured, or add topics to it. For operators.
+
+        Raises:
+            SubscriptionRefused: it cannot carry that.
+            StreamEnded: there is no such feed.
+        """
+        response = await self._unary(self._control.start_feed(v1.StartFeedRequest(name, list(topics))))
+        return response.feed or v1.Feed()
+
+    async def stop_feed(self, name: str, topics: Sequence[v1.TopicSelector] = ()) -> v1.Feed:
+        """Stop a feed, or take topics from it. For operators. Raises as `start_feed`."""
+        response = await self._unary(self._control.stop_feed(v1.StopFeedRequest(name, list(topics))))
+        return response.feed or v1.Feed()
 
     async def _unary(self, call: Coroutine[Any, Any, T]) -> T:
         with _translating(self.target):

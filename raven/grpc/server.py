@@ -32,8 +32,9 @@ from raven.broker import Broker, Client
 from raven.broker.client import Ended
 from raven.codec.generated.raven import v1
 from raven.grpc.codec import MessageCodec
+from raven.grpc.control import ControlService, Feeds
 from raven.grpc.protocol import RavenProtocol
-from raven.grpc.services import ControlService, MarketDataService, Observer, observed
+from raven.grpc.services import MarketDataService, Observer, observed
 from raven.grpc.stream import ClientStreams, StreamSettings
 from raven.grpc.subscribing import encode_control
 
@@ -65,6 +66,7 @@ class GrpcServer:
 
     Args:
         broker: what is served.
+        feeds: what operators start and stop.
         observer: who counts calls.
         on_connections: called with the number of open connections when it changes.
         now_ns: wall clock.
@@ -73,6 +75,7 @@ class GrpcServer:
     def __init__(
         self,
         broker: Broker,
+        feeds: Feeds,
         config: GrpcConfig,
         observer: Observer,
         *,
@@ -80,6 +83,7 @@ class GrpcServer:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._broker = broker
+        self._feeds = feeds
         self._config = config
         self._observer = observer
         self._on_connections = on_connections
@@ -151,7 +155,7 @@ class GrpcServer:
     def _services(self) -> dict[str, Handler]:
         settings = StreamSettings(self.instance_id, __version__, self._config.heartbeat_s, self._now_ns)
         market_data = MarketDataService(self._broker, ClientStreams(self._broker, settings))
-        control = ControlService()
+        control = ControlService(self._feeds, self.instance_id)
         health = Health({OVERALL: [self._serving], market_data: [self._serving], control: [self._serving]})
         mapping = observed({**market_data.__mapping__(), **control.__mapping__()}, self._observer)
         services: list[Any] = [health]

@@ -27,7 +27,7 @@ from raven.grpc.subscribing import encode_control, parse_unsubscribe, result_mes
 from raven.model.instrument import Instrument
 from raven.model.topic import Kind, Selector, Topic, check_selector_names
 
-__all__ = ["ControlService", "MarketDataService", "Observer", "observed"]
+__all__ = ["MarketDataService", "Observer", "observed"]
 
 log = structlog.stdlib.get_logger("raven.grpc")
 
@@ -149,10 +149,6 @@ class MarketDataService(v1.MarketDataServiceBase):
             field, error = self._broker.directory.explain_missing(selector)
             if error:
                 raise RequestError("INVALID_ARGUMENT", f"selectors[{index}].{field}: {error}")
-
-
-class ControlService(v1.ControlServiceBase):
-    """raven.v1.ControlService; none of it is served yet."""
 
 
 def observed(mapping: dict[str, Handler], observer: Observer) -> dict[str, Handler]:

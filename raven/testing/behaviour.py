@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from raven.adapter import Catalogue, Event, Kind, Output, Resync, Topic
 from raven.codec.encoder import TopicEncoder
-from raven.errors import InvalidName, InvalidValue
+from raven.errors import InvalidName, InvalidValue, shown
 from raven.model.events import BookDelta, BookSnapshot, Candle, Trade, payload_kinds
 from raven.model.instrument import Instrument
 from raven.model.topic import check_symbol
@@ -62,8 +63,23 @@ def check_golden_events(subject: Subject) -> Outcome:
 def difference(expected: Sequence[Event], found: Sequence[Event]) -> str:
     """The first place where two lists of events are not the same; empty where there is none."""
     for place, (one, other) in enumerate(itertools.zip_longest(expected, found)):
-        if one is None or other is None or event_table(one) != event_table(other):
+        if one is None or other is None or (one.topic, type(one.payload)) != (other.topic, type(other.payload)):
             return f"event {place} should be {_shown(one)} and is {_shown(other)}"
+        differing = _first_differing(event_table(one), event_table(other))
+        if differing:
+            return f"event {place}, {type(one.payload).__name__} of {one.topic}: {differing}"
+    return ""
+
+
+def _first_differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> str:
+    for key in dict.fromkeys((*one, *other)):
+        mine, theirs = one.get(key), other.get(key)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            inner = _first_differing(mine, theirs, f"{path}{key}.")
+            if inner:
+                return inner
+        elif mine != theirs:
+            return f"{path}{key} should be {shown(mine)} and is {shown(theirs)}"
     return ""
 
 
@@ -107,7 +123,7 @@ def _topic_findings(events: Iterable[Event], topics: Sequence[Topic]) -> Iterato
 
 
 def _left_out(scenario: Scenario) -> Sequence[Topic]:
-    return scenario.topics[:LEFT_OUT_MAX] if len(scenario.topics) > 1 and not scenario.late else ()
+    return scenario.topics[:LEFT_OUT_MAX] if len(scenario.topics) > 1 else ()
 
 
 def _findings_without(subject: Subject, scenario: Scenario, topic: Topic) -> Iterator[str]:
@@ -119,7 +135,7 @@ def _findings_without(subject: Subject, scenario: Scenario, topic: Topic) -> Ite
     except InvalidValue:
         return  # it may refuse a feed without it
     for event in events_of(play(open_session(subject.adapter, less), less)):
-        if event.topic not in topics:
+        if event.topic not in less.all_topics:
             yield f"an event of {event.topic}, in a feed that does not have it"
 
 

@@ -24,7 +24,8 @@ SHAPE_BYTES = 80
 
 _NUMBER = re.compile(rb'(?<=[\[:, ])("?)(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)("?)(?=\s*[,\]}])')
 _DIGITS = re.compile(rb"[0-9][0-9.]*")
-_BAD_NUMBERS = (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"9" * 30, b'""', b"null")
+_NOT_FINITE = (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400")
+_NO_NUMBERS = (b'""', b"null", b"9" * 30)
 _GARBAGE = (
     b"garbage",
     b"null",
@@ -89,15 +90,25 @@ def nested(frame: bytes, random: Random) -> Iterator[bytes]:  # noqa: ARG001
     yield b"9" * 10_000
 
 
-def bad_numbers(frame: bytes, random: Random) -> Iterator[bytes]:
-    """The frame with one of its numbers, in quotes or not, in place of another one that is none, or too large."""
+def not_finite(frame: bytes, random: Random) -> Iterator[bytes]:
+    """The frame with one of its numbers, in quotes or not, made NaN or infinite."""
+    for match in _numbers(frame, random):
+        for bad in _NOT_FINITE:
+            yield frame[: match.start()] + match[1] + bad + match[3] + frame[match.end() :]
+
+
+def no_numbers(frame: bytes, random: Random) -> Iterator[bytes]:
+    """The frame with one of its numbers left empty, or longer than any number is."""
+    for match in _numbers(frame, random):
+        for bad in _NO_NUMBERS:
+            yield frame[: match.start()] + bad + frame[match.end() :]
+
+
+def _numbers(frame: bytes, random: Random) -> list[re.Match[bytes]]:
     found = list(_NUMBER.finditer(frame))
-    if len(found) > NUMBERS_MAX:
-        found = sorted(random.sample(found, NUMBERS_MAX), key=lambda match: match.start())
-    for match in found:
-        for bad in _BAD_NUMBERS:
-            quoted = bad if bad in (b'""', b"null") else match[1] + bad + match[3]
-            yield frame[: match.start()] + quoted + frame[match.end() :]
+    if len(found) <= NUMBERS_MAX:
+        return found
+    return sorted(random.sample(found, NUMBERS_MAX), key=lambda match: match.start())
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -106,7 +117,8 @@ FAULTS: Mapping[str, Fault] = {
     "garbage": garbage,
     "empty and no UTF-8": bad_utf8,
     "nested and huge": nested,
-    "NaN and infinite": bad_numbers,
+    "NaN and infinite": not_finite,
+    "empty and endless numbers": no_numbers,
 }
 """Name to the bad frames that are made of a good one."""
 

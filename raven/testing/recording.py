@@ -175,7 +175,10 @@ def _value(name: str, kind: Any, value: Any) -> Any:
 
 
 def _differs_from_default(field: attrs.Attribute[Any], value: Any) -> bool:
-    return field.default is attrs.NOTHING or bool(value != field.default)
+    default = field.default
+    if isinstance(value, list | tuple | dict) and not value:
+        return False  # no field has a default that is a collection with something in it
+    return default is attrs.NOTHING or bool(value != default)
 
 
 def _listed(_: Any, __: Any, value: Any) -> Any:

@@ -29,7 +29,7 @@ class Bench:
             limits,
             book_top_feeds=[VENUE] if book_top else [],
             now_ns=lambda: next(clock),
-            on_fault=lambda feed, reason: self.faults.append((feed, reason)),
+            on_fault=lambda feed, _topic, reason: self.faults.append((feed, reason)),
         )
         self.publish(Carry(TOPICS))
 

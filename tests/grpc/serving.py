@@ -7,6 +7,7 @@ import queue
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any, TypeVar
 
 import attrs
@@ -17,9 +18,11 @@ from prometheus_client import CollectorRegistry
 from raven.adapter.batch import Batch, BatchItem, Carry
 from raven.broker import Broker, BrokerLimits
 from raven.codec.generated.raven import v1
+from raven.feed.limits import FeedLimits
 from raven.grpc import GrpcConfig, GrpcServer
 from raven.instruments import Instruments
 from raven.model.topic import Topic
+from raven.supervisor import Supervisor, SupervisorConfig
 
 T = TypeVar("T")
 SERVICE = "/raven.v1.MarketDataService/"
@@ -59,7 +62,11 @@ async def serving(
     broker.publish(Batch("sim", [Carry(topics)]))
     registry = CollectorRegistry()
     instruments = Instruments(registry)
-    server = GrpcServer(broker, config or GrpcConfig(), instruments, on_connections=instruments.active_connections.set)
+    batches, _ = trio.open_memory_channel[Batch](0)
+    supervisor = Supervisor([], batches, random=Random(), config=SupervisorConfig(), limits=FeedLimits())
+    server = GrpcServer(
+        broker, supervisor, config or GrpcConfig(), instruments, on_connections=instruments.active_connections.set
+    )
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     async with trio.open_nursery() as nursery:

@@ -158,7 +158,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument() -> None:
     ("service", "method", "request_"),
     [
         ("/raven.v1.MarketDataService/", "GetHistoricalData", v1.GetHistoricalDataRequest()),
-        (CONTROL, "ListFeeds", v1.ListFeedsRequest()),
+        (CONTROL, "ListClients", v1.ListClientsRequest()),
         (CONTROL, "Drain", v1.DrainRequest()),
     ],
 )

@@ -253,15 +253,20 @@ async def test_a_client_that_does_not_read_is_ended_and_another_never_notices() 
 
 
 async def test_a_stalled_client_is_ended_after_its_time() -> None:
-    config = GrpcConfig(heartbeat_s=0.05, stall_s=0.2)
-    async with serving(TOPICS, config=config) as raven, raven.client() as client:
+    limits = BrokerLimits(OutboxLimits(events_max=1_000_000, bytes_max=1_000_000_000))
+    config = GrpcConfig(heartbeat_s=0.05, stall_s=0.3)
+    async with serving(TOPICS, limits, config) as raven, raven.client() as client:
         call = client.stream()
         call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", v1.Kind.BOOK)]))
         await call.receive_control("subscribed")
         levels = [float(n) for n in range(1, 10_001)]
         raven.publish(Event(BOOK, BookSnapshot([], [], levels, levels), 1))
-        for number in range(40):  # 6 MB: more than a client's windows take, less than its outbox
-            raven.publish(Event(BOOK, BookDelta([], [], levels, [float(number + 1)] * 10_000, number + 1), 2))
+        (held,) = raven.broker.clients
+        number = 0
+        while held.outbox.bytes_queued < 16_000_000:  # more than a client that reads nothing ever lets come
+            number += 1
+            raven.publish(Event(BOOK, BookDelta([], [], levels, [float(number)] * 10_000, number), 2))
+            await trio.lowlevel.checkpoint()
         with trio.fail_after(10):
             await raven.broker.clients.wait_no_clients()
         assert raven.broker.statistics().slow_consumers == 1

@@ -71,11 +71,14 @@ FRAMES = (
     (850, _depth(50093239261, 50093239262, "[]", '[["61841.00000000","0.5"]]', 845)),
 )
 
-SNAPSHOTS = (
+SNAPSHOT = (
     '{"lastUpdateId":50093239218,"bids":[["61837.63000000","3.78826000"],["61830.17000000","0.61700000"]],'
-    '"asks":[["61837.64000000","1.54698000"],["61838.04000000","0.32332000"]]}',
+    '"asks":[["61837.64000000","1.54698000"],["61838.04000000","0.32332000"]]}'
+)
+
+NEXT_SNAPSHOT = (
     '{"lastUpdateId":50093239257,"bids":[["61837.63000000","3.50000000"],["61837.62000000","0.61700000"]],'
-    '"asks":[["61840.10000000","1.00000000"]]}',
+    '"asks":[["61840.10000000","1.00000000"]]}'
 )
 
 LISTING = (
@@ -115,7 +118,7 @@ SPOT_KIT = ConformanceKit(
             frames=[Frame(_at(at_ms), text.encode()) for at_ms, text in FRAMES],
             events=EVENTS,
             answers=[
-                *(Answer("depth:BTCUSDT", body.encode(), after_ns=200 * MS) for body in SNAPSHOTS),
+                *(Answer("depth:BTCUSDT", body.encode(), after_ns=200 * MS) for body in (SNAPSHOT, NEXT_SNAPSHOT)),
                 Answer("/exchangeInfo?", LISTING.encode(), after_ns=20 * MS),
             ],
             late=[LateSubscription(_at(500), (ETH_QUOTES,))],

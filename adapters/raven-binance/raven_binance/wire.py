@@ -7,7 +7,8 @@ keys are read, the venue may add others at any time.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -21,7 +22,12 @@ __all__ = [
     "DepthUpdate",
     "ErrorBody",
     "Level",
+    "Number",
+    "Signed",
     "TradeMessage",
+    "UpdateId",
+    "VenueTime",
+    "frame_parser",
     "parse_book_ticker",
     "parse_control",
     "parse_depth_reply",
@@ -35,6 +41,7 @@ TEXT_SHOWN_MAX = 200  # characters of the venue's own words that are passed on
 MICROSECONDS_FROM = 9_000_000_000_000  # in ms the year 2255, in us April 1970: no time of either unit is on the wrong side
 
 Number = Annotated[float, Meta(ge=0.0, le=1e300)]  # NaN and the infinities fail these bounds
+Signed = Annotated[float, Meta(ge=-1e300, le=1e300)]
 UpdateId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 VenueTime = Annotated[int, Meta(ge=0, le=9_000_000_000_000_000)]  # ms or us; in ns it still fits 64 bits
 Level = tuple[Number, Number]
@@ -52,17 +59,21 @@ class TradeMessage(Struct, gc=False):
 
 
 class BookTickerMessage(Struct, gc=False):
-    """`<symbol>@bookTicker`; spot sends no time with it."""
+    """`<symbol>@bookTicker`; spot sends no time with it. `business` is USD-M's `st`: 2 = not of this market."""
 
     update_id: UpdateId = field(name="u")
     bid_price: Number = field(name="b")
     bid_size: Number = field(name="B")
     ask_price: Number = field(name="a")
     ask_size: Number = field(name="A")
+    transaction_time: VenueTime = field(name="T", default=0)
+    business: int = field(name="st", default=0)
 
 
 class DepthUpdate(Struct, gc=False):
     """`<symbol>@depth`: the levels that changed between two update ids, both included."""
+
+    business: ClassVar[int] = 0
 
     event_time: VenueTime = field(name="E")
     first_id: UpdateId = field(name="U")
@@ -70,13 +81,29 @@ class DepthUpdate(Struct, gc=False):
     bids: list[Level] = field(name="b")
     asks: list[Level] = field(name="a")
 
+    @property
+    def previous_id(self) -> int:
+        """The update id that the book must have for this one to follow."""
+        return self.first_id - 1
+
+    @property
+    def venue_time(self) -> int:
+        """When it happened, as near as the venue says."""
+        return self.event_time
+
+    @property
+    def begins(self) -> str:
+        """Where it begins, in the venue's words."""
+        return f"U {self.first_id}"
+
 
 class DepthReply(Struct, gc=False):
-    """REST `depth`: a book's best levels as of `last_id`."""
+    """REST `depth`: a book's best levels as of `last_id`; only USD-M says when that was."""
 
     last_id: UpdateId = field(name="lastUpdateId")
     bids: list[Level]
     asks: list[Level]
+    transaction_time: VenueTime = field(name="T", default=0)
 
 
 class ErrorBody(Struct):
@@ -104,21 +131,6 @@ class ControlMessage(Struct):
         return self.error or (ErrorBody(self.code, self.msg) if self.code is not None else None)
 
 
-class _TradeFrame(Struct, gc=False):
-    data: TradeMessage
-
-
-class _BookTickerFrame(Struct, gc=False):
-    data: BookTickerMessage
-
-
-class _DepthFrame(Struct, gc=False):
-    data: DepthUpdate
-
-
-_decode_trade = msgspec.json.Decoder(_TradeFrame, strict=False).decode
-_decode_book_ticker = msgspec.json.Decoder(_BookTickerFrame, strict=False).decode
-_decode_depth = msgspec.json.Decoder(_DepthFrame, strict=False).decode
 _decode_depth_reply = msgspec.json.Decoder(DepthReply, strict=False).decode
 _decode_control = msgspec.json.Decoder(ControlMessage).decode
 _decode_error = msgspec.json.Decoder(ErrorBody).decode
@@ -127,28 +139,22 @@ UNREADABLE = (msgspec.MsgspecError, RecursionError)  # the second is how a frame
 T = TypeVar("T")
 
 
-def parse_trade(frame: bytes) -> TradeMessage:
-    """The trade in a combined-stream frame. Raises FrameError."""
-    try:
-        return _decode_trade(frame).data
-    except UNREADABLE as error:
-        raise FrameError(f"trade: {error}") from error
+def frame_parser(name: str, message: type[T]) -> Callable[[bytes], T]:
+    """A function that reads `message` out of a combined-stream frame, and raises FrameError where it is not there."""
+    decode = msgspec.json.Decoder(msgspec.defstruct("Frame", [("data", message)], gc=False), strict=False).decode
+
+    def parse(frame: bytes) -> T:
+        try:
+            return decode(frame).data  # type: ignore[attr-defined, no-any-return]  # the type is made at run time
+        except UNREADABLE as error:
+            raise FrameError(f"{name}: {error}") from error
+
+    return parse
 
 
-def parse_book_ticker(frame: bytes) -> BookTickerMessage:
-    """The best bid and ask in a combined-stream frame. Raises FrameError."""
-    try:
-        return _decode_book_ticker(frame).data
-    except UNREADABLE as error:
-        raise FrameError(f"bookTicker: {error}") from error
-
-
-def parse_depth_update(frame: bytes) -> DepthUpdate:
-    """The book delta in a combined-stream frame. Raises FrameError."""
-    try:
-        return _decode_depth(frame).data
-    except UNREADABLE as error:
-        raise FrameError(f"depthUpdate: {error}") from error
+parse_trade = frame_parser("trade", TradeMessage)
+parse_book_ticker = frame_parser("bookTicker", BookTickerMessage)
+parse_depth_update = frame_parser("depthUpdate", DepthUpdate)
 
 
 def parse_depth_reply(body: bytes) -> DepthReply:

@@ -1,0 +1,43 @@
+"""One `raven serve` on the simulated venue, and the clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from tests.clients.programs import EXAMPLES_BY_LANGUAGE, TOOLS, Example, Tool
+from tests.e2e.processes import Server
+
+CONFIG = """
+[[feeds]]
+name = "sim"
+adapter = "sim"
+symbols = ["BTC-USDT", "ETH-USDT"]
+kinds = ["trade", "quote", "candle", "instrument"]
+[feeds.options]
+rate = 50
+"""
+
+
+@pytest.fixture(scope="module")
+def raven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server in a process of its own."""
+    config = tmp_path_factory.mktemp("raven") / "raven.toml"
+    config.write_text(CONFIG)
+    server = Server()
+    with start_blocking_portal("trio") as portal, portal.wrap_async_context_manager(server.running(config)):
+        yield server
+
+
+@pytest.fixture(scope="session", params=list(TOOLS))
+def tool(request: pytest.FixtureRequest) -> Tool:
+    """Each command line client."""
+    return TOOLS[request.param]()
+
+
+@pytest.fixture(scope="session", params=list(EXAMPLES_BY_LANGUAGE))
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Each example, made ready outside of the repository."""
+    return EXAMPLES_BY_LANGUAGE[request.param](tmp_path_factory.mktemp(request.param))
