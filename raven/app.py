@@ -31,6 +31,7 @@ from raven.model.topic import Topic
 from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
+from raven.ops.watchdog import LoopStatistics, Watchdog
 from raven.ops.web import health_app, metrics_app, serve_http
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
 
@@ -99,7 +100,10 @@ class App:
             self.instruments,
             on_connections=self.instruments.active_connections.set,
         )
-        self._registry.register(StatisticsCollector(__version__, self.broker.statistics, self.supervisor.statistics))
+        self.watchdog = Watchdog()
+        self._registry.register(
+            StatisticsCollector(__version__, self.broker.statistics, self.supervisor.statistics, self.watchdog.statistics)
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or cancellation. Reports started, with its addresses, when clients can connect.
@@ -112,6 +116,7 @@ class App:
         with _bound(self._config) as sockets, trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             addresses = sockets.addresses
             async with trio.open_nursery() as ops:
+                await ops.start(self.watchdog.run)
                 await ops.start(serve_http, health_app(self.health), sockets.health)
                 await ops.start(serve_http, metrics_app(self._registry), sockets.metrics)
                 async with trio.open_nursery() as serving:
@@ -135,7 +140,7 @@ class App:
             time.monotonic() - self._started,
             self._phase,
             len(self.broker.clients),
-            (Component("grpc", Condition.OK, f"{self.grpc.connections} connections"),),
+            (Component("grpc", Condition.OK, f"{self.grpc.connections} connections"), _loop_health(self.watchdog.statistics())),
             tuple(_feed_health(feed) for feed in self.supervisor.statistics()),
         )
 
@@ -189,6 +194,12 @@ def _grpc_config(config: Config) -> GrpcConfig:
     """Reflection is on unless it is switched off: "auto" asks for a loopback bind or no authentication, and there is none."""
     server = config.server
     return GrpcConfig(server.heartbeat_s, server.stall_s, reflection=server.reflection != "off")
+
+
+def _loop_health(loop: LoopStatistics) -> Component:
+    if loop.well:
+        return Component("loop", Condition.OK)
+    return Component("loop", Condition.FAILED, f"it was held {loop.stalls} times, the last {loop.since_stall_s:.0f} s ago")
 
 
 def _feed_health(feed: FeedStatistics) -> FeedHealth:

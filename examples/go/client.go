@@ -3,7 +3,7 @@
 //	./build.sh
 //	build/client [host:port] [events]
 //
-// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
+// It lists the topics, subscribes to trades, adds quotes, removes the trades; after each answer it prints `events` events.
 package main
 
 import (

@@ -3,7 +3,7 @@
 //     npm ci
 //     node client.js [host:port] [events]
 //
-// It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
+// It lists the topics, subscribes to trades, adds quotes, removes the trades; after each answer it prints `events` events.
 "use strict";
 
 const path = require("node:path");

@@ -4,7 +4,7 @@
     python -m grpc_tools.protoc -I ../../protos/raven/v1 --python_out=. --grpc_python_out=. raven.proto
     python client.py [host:port] [events]
 
-It lists the topics, subscribes to trades, adds quotes, removes the trades, and prints `events` events or more after each answer.
+It lists the topics, subscribes to trades, adds quotes, removes the trades; after each answer it prints `events` events.
 """
 
 import queue

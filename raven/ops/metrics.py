@@ -14,6 +14,8 @@ import attrs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raven.ops.watchdog import LoopStatistics
+
 __all__ = ["BrokerStatistics", "ConnectionStatistics", "FeedStatistics", "StatisticsCollector"]
 
 
@@ -95,12 +97,13 @@ class StatisticsCollector(Collector):
 
     Args:
         version: of Raven.
-        broker, feeds: return the statistics of this moment. Called in the thread that serves the scrape.
+        broker, feeds, loop: return the statistics of this moment. Called in the thread that serves the scrape.
     """
 
     version: str
     broker: Callable[[], BrokerStatistics]
     feeds: Callable[[], Iterable[FeedStatistics]]
+    loop: Callable[[], LoopStatistics]
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry would call `collect` at registration, before the server stands."""
@@ -111,6 +114,7 @@ class StatisticsCollector(Collector):
         yield InfoMetricFamily("raven_build", "This Raven.", value={"version": self.version})
         yield from _of_broker(self.broker())
         yield from _of_feeds(list(self.feeds()))
+        yield from _of_loop(self.loop())
 
 
 def _of_broker(broker: BrokerStatistics) -> Iterator[Metric]:
@@ -125,6 +129,13 @@ def _of_broker(broker: BrokerStatistics) -> Iterator[Metric]:
     yield CounterMetricFamily("raven_slow_consumers", "Clients that were ended for not reading.", value=broker.slow_consumers)
     text = "Events of adapters that broke the contract."
     yield _labelled(CounterMetricFamily, "raven_refused_events", text, "venue", broker.refused_events)
+
+
+def _of_loop(loop: LoopStatistics) -> Iterator[Metric]:
+    yield GaugeMetricFamily("raven_loop_lag_seconds", "How late the event loop last was.", value=loop.lag_s)
+    yield GaugeMetricFamily("raven_loop_lag_max_seconds", "How late the event loop ever was.", value=loop.lag_max_s)
+    yield CounterMetricFamily("raven_loop_stalls", "Times that something held the event loop.", value=loop.stalls)
+    yield CounterMetricFamily("raven_loop_stalled_seconds", "How long it was held.", value=loop.stalled_s)
 
 
 def _of_feeds(feeds: list[FeedStatistics]) -> Iterator[Metric]:

@@ -73,7 +73,7 @@ def difference(expected: Sequence[Event], found: Sequence[Event]) -> str:
 
 def _first_differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> str:
     for key in dict.fromkeys((*one, *other)):
-        mine, theirs = one.get(key), other.get(key)
+        mine, theirs = _by_place(one.get(key), other.get(key))
         if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
             inner = _first_differing(mine, theirs, f"{path}{key}.")
             if inner:
@@ -81,6 +81,13 @@ def _first_differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str
         elif mine != theirs:
             return f"{path}{key} should be {shown(mine)} and is {shown(theirs)}"
     return ""
+
+
+def _by_place(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two columns of one length as tables, so that the place shows where they differ; else both as they are."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return {str(place): value for place, value in enumerate(one)}, {str(place): value for place, value in enumerate(other)}
+    return one, other
 
 
 def _shown(event: Event | None) -> str:

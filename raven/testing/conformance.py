@@ -17,7 +17,7 @@ from raven.adapter import GROUP, AdapterEntry, find_adapters
 from raven.adapter.registry import check_adapter as load_entry
 from raven.errors import AdapterFault, AdapterNotFound, FrameError, nearest
 from raven.testing import behaviour, declared, resilience, subscriptions
-from raven.testing.driver import Step, events_of, open_session
+from raven.testing.driver import Step, events_of, open_session, raised
 from raven.testing.kit import find_kit
 from raven.testing.mutations import DISORDERS, FAULTS
 from raven.testing.report import Outcome, Report, Result, failed
@@ -72,7 +72,7 @@ def check_rule(rule: Rule, subject: Subject) -> Outcome:
     except AdapterFault as fault:
         return failed([str(fault)])
     except Exception as error:  # an adapter's bug may be anything
-        return failed([f"{type(error).__name__}: {error}"])
+        return failed([raised(error)])
 
 
 def check_subject(subject: Subject, package: str = "") -> Report:

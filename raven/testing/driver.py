@@ -33,7 +33,7 @@ from raven.errors import AdapterFault, shown
 from raven.testing.kit import Answer, Scenario
 from raven.testing.recording import Frame
 
-__all__ = ["Driver", "Step", "connection_of", "events_of", "open_session", "outputs_of", "play"]
+__all__ = ["Driver", "Step", "connection_of", "events_of", "open_session", "outputs_of", "play", "raised"]
 
 CALLS_MAX = 200_000  # of one drive: a session that never lets time go on would not end
 SECOND_NS = 1_000_000_000
@@ -235,6 +235,11 @@ def _timeline(scenario: Scenario) -> list[tuple[int, Frame | tuple[Topic, ...]]]
 
 
 def _fault(method: str, arguments: tuple[Any, ...], error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 1 else ""
-    return f"{method}({shown(arguments[0])}) raised {type(error).__name__}: {error}{where}"
+    return f"{method}({shown(arguments[0])}) raised {raised(error)}"
+
+
+def raised(error: Exception) -> str:
+    """An exception that should not be, with the line that it came from, if that is not one of this module."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if last.filename == __file__ else f" ({Path(last.filename).name}:{last.lineno})"
+    return f"{type(error).__name__}: {error}{where}"

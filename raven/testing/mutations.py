@@ -22,7 +22,7 @@ PER_SHAPE_MAX = 2
 NUMBERS_MAX = 12  # of one frame
 SHAPE_BYTES = 80
 
-_NUMBER = re.compile(rb'(?<=[\[:, ])("?)(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)("?)(?=\s*[,\]}])')
+_NUMBER = re.compile(rb'(?<=[\[:,])(\s*"?)(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)("?)(?=\s*[,\]}])')
 _DIGITS = re.compile(rb"[0-9][0-9.]*")
 _NOT_FINITE = (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400")
 _NO_NUMBERS = (b'""', b"null", b"9" * 30)
@@ -101,11 +101,11 @@ def no_numbers(frame: bytes, random: Random) -> Iterator[bytes]:
     """The frame with one of its numbers left empty, or longer than any number is."""
     for match in _numbers(frame, random):
         for bad in _NO_NUMBERS:
-            yield frame[: match.start()] + bad + frame[match.end() :]
+            yield frame[: match.end(1)].removesuffix(match[3]) + bad + frame[match.end() :]
 
 
 def _numbers(frame: bytes, random: Random) -> list[re.Match[bytes]]:
-    found = list(_NUMBER.finditer(frame))
+    found = [match for match in _NUMBER.finditer(frame) if match[1].endswith(b'"') == bool(match[3])]
     if len(found) <= NUMBERS_MAX:
         return found
     return sorted(random.sample(found, NUMBERS_MAX), key=lambda match: match.start())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -41,3 +42,12 @@ def tool(request: pytest.FixtureRequest) -> Tool:
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """Each example, made ready outside of the repository."""
     return EXAMPLES_BY_LANGUAGE[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs that SIGINT reaches: without job control a shell starts its background with it ignored, which is inherited."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -88,7 +88,6 @@ async def open_conversation(command: Sequence[str], env: Mapping[str, str] | Non
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment(**(env or {})),
-        preexec_fn=restore_interrupt,
     )
     try:
         yield Conversation(process)
@@ -96,11 +95,6 @@ async def open_conversation(command: Sequence[str], env: Mapping[str, str] | Non
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-
-
-def restore_interrupt() -> None:
-    """A shell without job control starts what is in its background with SIGINT ignored, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def run_program(command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -6,17 +6,16 @@ import json
 import queue
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
 import trio
 
 from raven.codec.generated.raven import v1
-from tests.clients.conversation import Conversation, open_conversation, run_program
+from tests.clients.conversation import PATIENCE_S, Conversation, open_conversation, run_program
 from tests.clients.programs import EXAMPLES, SERVICE, Example, Tool, buf_curl, find, grpcurl
-from tests.clients.seen import Seen, check_continuity, seen_in_line, seen_in_message
+from tests.clients.seen import Seen, check_continuity, seen_in_line, seen_in_message, topic_name
 from tests.e2e.processes import Server
 
 BTC, ETH = "sim/BTC-USDT", "sim/ETH-USDT"
@@ -24,14 +23,17 @@ KINDS = ("KIND_TRADE", "KIND_QUOTE", "KIND_CANDLE/1m", "KIND_INSTRUMENT")
 TOPICS = {f"{symbol}/{kind}" for symbol in (BTC, ETH) for kind in KINDS}
 TRADES, QUOTES = ({f"{symbol}/{kind}" for symbol in (BTC, ETH)} for kind in KINDS[:2])
 
+ANSWERS = ("subscribed trades 2 topics", "subscribed quotes 2 topics", "unsubscribed trades")
+
 EVENTS = 30
 """What a client reads before it goes on to its next step."""
 
 DEADLINE_EXCEEDED = 64 + grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 """grpcurl's exit code."""
 
-PROMPT_S = 0.025
-"""Far below the 40 ms for which TCP holds a small segment back while the one before it is not acknowledged."""
+ROUNDS, PROMPT_S = 20, 0.025
+"""A quarter of so many answers within so long: far below the 40 ms for which TCP holds a small segment back while the one
+before it is not acknowledged."""
 
 
 def subscription(kind: str, name: str = "", venue: str = "sim") -> dict[str, object]:
@@ -63,8 +65,7 @@ async def test_grpcurl_describes_the_contract(raven: Server) -> None:
 
 async def test_topics_are_listed(tool: Tool, raven: Server) -> None:
     listed = json.loads(await ask(tool, raven, "ListTopics"))["topics"]
-    names = {"/".join(entry["topic"].values()) for entry in listed}
-    assert names == TOPICS
+    assert {topic_name(entry["topic"]) for entry in listed} == TOPICS
     assert {entry["status"]["state"] for entry in listed} == {"STATE_LIVE"}
 
 
@@ -145,7 +146,7 @@ async def receive_events(talk: Conversation, count: int) -> list[Seen]:
     return events
 
 
-async def receive_control(talk: Conversation, name: str) -> tuple[dict, list[Seen]]:  # type: ignore[type-arg]
+async def receive_control(talk: Conversation, name: str) -> tuple[dict[str, Any], list[Seen]]:
     """The next control of this name, and the events before it."""
     events: list[Seen] = []
     while name not in (message := await talk.receive()):
@@ -156,45 +157,18 @@ async def receive_control(talk: Conversation, name: str) -> tuple[dict, list[See
 # ------------------------------------------------------------------------------------------- examples/ in each language
 
 
-@asynccontextmanager
-async def witness(raven: Server) -> AsyncIterator[dict[tuple[str, int], Seen]]:
-    """All events, as buf curl sees them meanwhile."""
-    subscriptions = [subscription("KIND_TRADE"), subscription("KIND_QUOTE")]
-    command = buf_curl().call(raven.target, "WatchMarketData", json.dumps({"subscriptions": subscriptions}))
-    seen: dict[tuple[str, int], Seen] = {}
-
-    async def watch(talk: Conversation, task_status: trio.TaskStatus[None]) -> None:
-        while True:
-            events = seen_in_message(await talk.receive())
-            seen.update({(event.topic, event.sequence): event for event in events if event.what != "status"})
-            if {topic for topic, _ in seen} == TRADES | QUOTES:
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
-
-    async with open_conversation(command) as talk, trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: watch(talk, task_status))
-        yield seen
-        nursery.cancel_scope.cancel()
-
-
 async def test_an_example_lists_subscribes_adds_removes_and_streams(example: Example, raven: Server) -> None:
-    async with witness(raven) as witnessed:
+    subscriptions = [subscription("KIND_TRADE"), subscription("KIND_QUOTE")]
+    watching = buf_curl().call(raven.target, "WatchMarketData", json.dumps({"subscriptions": subscriptions}))
+    async with open_conversation(watching) as witness:
+        witnessed = await receive_events(witness, 1)
         done = await run_program([*example.command, raven.target, str(EVENTS)], example.env)
         assert (done.returncode, done.stderr) == (0, "")
         lines = done.stdout.splitlines()
         assert set(lines[: len(TOPICS)]) == {f"topic {name} STATE_LIVE" for name in TOPICS}
-        steps = split(
-            lines[len(TOPICS) :],
-            [
-                f"welcome example-{example.language}",
-                "subscribed trades 2 topics",
-                "subscribed quotes 2 topics",
-                "unsubscribed trades",
-            ],
-        )
+        steps = split(lines[len(TOPICS) :], [f"welcome example-{example.language}", *ANSWERS])
         check_steps(steps)
-        await trio.sleep(0)
-        check_values([event for step in steps for event in step], witnessed)
+        await check_values([event for step in steps for event in step], witnessed, witness)
 
 
 def split(lines: list[str], marks: list[str]) -> list[list[Seen]]:
@@ -218,12 +192,18 @@ def check_steps(steps: list[list[Seen]]) -> None:
     check_continuity(event for step in steps for event in step)
 
 
-def check_values(events: list[Seen], witnessed: dict[tuple[str, int], Seen]) -> None:
-    """Under one sequence every client sees the same."""
-    data = [event for event in events if event.what in ("event", "image")]
-    assert [event.values for event in data] == [witnessed[event.topic, event.sequence].values for event in data]
+async def check_values(events: list[Seen], witnessed: list[Seen], witness: Conversation) -> None:
+    """Under one sequence the witness sees the same. It was not read meanwhile: what it missed waits for it."""
+    values = {(event.topic, event.sequence): event.values for event in events if event.what in ("event", "image")}
+    other = {(event.topic, event.sequence): event.values for event in witnessed if event.what != "status"}
+    with trio.fail_after(PATIENCE_S):
+        while not values.keys() <= other.keys():
+            news = seen_in_message(await witness.receive())
+            other.update({(event.topic, event.sequence): event.values for event in news if event.what != "status"})
+    assert values == {key: other[key] for key in values}
 
 
+@pytest.mark.usefixtures("interruptible")
 async def test_ctrl_c_ends_an_example(example: Example, raven: Server, capfd: pytest.CaptureFixture[str]) -> None:
     async with open_conversation([*example.command, raven.target, "1000000"], example.env) as talk:
         await talk.receive_lines_until("event")
@@ -234,17 +214,18 @@ async def test_ctrl_c_ends_an_example(example: Example, raven: Server, capfd: py
 
 async def test_an_example_tells_that_the_server_goes(example: Example) -> None:
     server = Server()
-    async with server.running() as process:
-        async with open_conversation([*example.command, server.target, "1000000"], example.env) as talk:
-            await talk.receive_lines_until("event")
-            process.terminate()
-            code, lines = await talk.finish()
+    command = [*example.command, server.target, "1000000"]
+    async with server.running(RAVEN_SERVER_DRAIN_S="0.5") as process, open_conversation(command, example.env) as talk:
+        await talk.receive_lines_until("event")
+        process.terminate()
+        code, lines = await talk.finish()
     told = [line.split(" ")[:2] for line in lines if seen_in_line(line) is None]
     assert [words[0] for words in told] == ["draining", "goodbye"]
     assert told[-1][1] == "REASON_DRAINED"
     assert code == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 async def test_the_ten_lines_with_our_own_client_print_trades(raven: Server) -> None:
     async with open_conversation([sys.executable, str(EXAMPLES / "python" / "first.py"), raven.target]) as talk:
         lines = [await talk.receive_line() for _ in range(10)]
@@ -259,24 +240,23 @@ async def test_the_ten_lines_with_our_own_client_print_trades(raven: Server) -> 
 
 def test_an_image_comes_right_behind_its_answer(raven: Server) -> None:
     """Two small messages in a row: the second must not wait until the first is acknowledged."""
-    requests: queue.SimpleQueue[v1.StreamMarketDataRequest | None] = queue.SimpleQueue()
     wanted = v1.Subscription(selector=v1.TopicSelector("sim", "BTC-USDT", [v1.Kind.INSTRUMENT]), id="same")
+    request = v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=[wanted]))
+    requests: queue.SimpleQueue[v1.StreamMarketDataRequest | None] = queue.SimpleQueue()
     with grpc.insecure_channel(raven.target) as channel:
         method = channel.stream_stream(
             f"/{SERVICE}/StreamMarketData",
             request_serializer=bytes,
             response_deserializer=v1.StreamMarketDataResponse.FromString,
         )
-        stream = method(iter(requests.get, None), timeout=30)
+        stream = method(iter(requests.get, None), timeout=PATIENCE_S)
         delays = []
-        for _ in range(10):
-            requests.put(v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=[wanted])))
-            while not next(stream).subscribed:
-                pass
-            answered = time.perf_counter()
+        for _ in range(ROUNDS):
+            asked = time.perf_counter()
+            requests.put(request)
             while not any(event.flags & v1.EventFlag.IMAGE for event in next(stream).events):
                 pass
-            delays.append(time.perf_counter() - answered)
+            delays.append(time.perf_counter() - asked)
         requests.put(None)
         stream.cancel()
-    assert min(delays) < PROMPT_S
+    assert sorted(delays)[ROUNDS // 4] < PROMPT_S, delays

@@ -16,6 +16,7 @@ from raven.feed.statistics import ConnectionStatistics as FeedConnection
 from raven.feed.statistics import FeedState, FeedStatistics
 from raven.instruments import LATENCY_BUCKETS_S, Instruments
 from raven.ops.metrics import StatisticsCollector
+from raven.ops.watchdog import LoopStatistics
 
 GUIDE = (
     "grpc_active_connections",
@@ -26,10 +27,23 @@ GUIDE = (
 )
 
 
+def loop() -> LoopStatistics:
+    return LoopStatistics(stalls=2, stalled_s=3.5, lag_s=0.25, lag_max_s=3.0, since_stall_s=1.0)
+
+
+def test_how_the_loop_does() -> None:
+    registry = CollectorRegistry()
+    registry.register(StatisticsCollector("1.0", broker, list, loop))
+    assert registry.get_sample_value("raven_loop_stalls_total") == 2
+    assert registry.get_sample_value("raven_loop_stalled_seconds_total") == 3.5
+    assert registry.get_sample_value("raven_loop_lag_seconds") == 0.25
+    assert registry.get_sample_value("raven_loop_lag_max_seconds") == 3.0
+
+
 def test_the_five_names_of_the_guide() -> None:
     registry = CollectorRegistry()
     Instruments(registry)
-    registry.register(StatisticsCollector("1.0", lambda: broker(), list))
+    registry.register(StatisticsCollector("1.0", lambda: broker(), list, loop))
     text = generate_latest(registry).decode()
     assert [name for name in GUIDE if f"# TYPE {name} " not in text] == []
 
@@ -105,7 +119,7 @@ def feed(name: str, state: FeedState, *connections: FeedConnection) -> FeedStati
 def test_statistics_are_read_at_each_scrape() -> None:
     now = broker()
     registry = CollectorRegistry()
-    registry.register(StatisticsCollector("1.0", lambda: now, list))
+    registry.register(StatisticsCollector("1.0", lambda: now, list, loop))
     labels = {"venue": "sim", "kind": "trade"}
     assert registry.get_sample_value("messages_processed_total", labels) is None
     for amount in (5, 8):
@@ -121,13 +135,13 @@ def test_registration_reads_nothing() -> None:
     def not_yet() -> BrokerStatistics:
         raise AssertionError("the server does not stand yet")
 
-    CollectorRegistry().register(StatisticsCollector("1.0", not_yet, list))
+    CollectorRegistry().register(StatisticsCollector("1.0", not_yet, list, loop))
 
 
 def test_feeds() -> None:
     one = feed("a", FeedState.LIVE, connection("main", {"unknown": 2}), connection("public", {"unknown": 3, "skipped": 1}))
     registry = CollectorRegistry()
-    registry.register(StatisticsCollector("1.0", broker, lambda: [one, feed("b", FeedState.FAILED)]))
+    registry.register(StatisticsCollector("1.0", broker, lambda: [one, feed("b", FeedState.FAILED)], loop))
     value = registry.get_sample_value
     assert value("raven_feed_frames_total", {"venue": "a"}) == 10
     assert value("raven_feed_bad_frames_total", {"venue": "a"}) == 1
@@ -144,5 +158,5 @@ def test_a_venue_name_cannot_break_the_exposition() -> None:
 
     registry = CollectorRegistry()
     odd = attrs.evolve(feed("a", FeedState.LIVE), name='x"\n', state=Odd.LIVE)  # type: ignore[arg-type]
-    registry.register(StatisticsCollector("1.0", broker, lambda: [odd]))
+    registry.register(StatisticsCollector("1.0", broker, lambda: [odd], loop))
     assert b'raven_feed_state{state="live",venue="x\\"\\n"} 1.0\n' in generate_latest(registry)

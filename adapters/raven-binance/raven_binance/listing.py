@@ -15,7 +15,7 @@ import msgspec
 from raven.adapter import Fetch, Output, Reply
 from raven.errors import FrameError
 from raven.model.instrument import Instrument
-from raven_binance.catalogue import SpotSymbol, parse_exchange_info
+from raven_binance.catalogue import ListedSymbol, parse_exchange_info
 from raven_binance.market import Market
 from raven_binance.rest import RestQueue
 from raven_binance.wire import parse_error
@@ -60,9 +60,16 @@ class Listing:
         self._url = rest_url + market.exchange_info_path
         self._rest = rest
         self._known: dict[str, Instrument] = {}
+        self._everything = False
+        self._asked: dict[str, None] = {}  # symbols that wait for the list of all, where only that can be had
+        self._of_interest: set[str] = set()
 
     def ask(self, symbols: Sequence[str], now_ns: int) -> list[Output]:
         """Ask for these symbols in the venue's spelling."""
+        self._of_interest.update(symbols)
+        if not self._market.lists_by_symbol:
+            self._asked.update(dict.fromkeys(symbols))
+            return self._fetch(EVERYTHING, "", now_ns) if symbols else []
         return [
             output
             for part in _parts(tuple(symbols), SYMBOLS_PER_REQUEST_MAX)
@@ -70,14 +77,15 @@ class Listing:
         ]
 
     def ask_all(self, now_ns: int) -> list[Output]:
-        """Ask for everything that the venue lists: some megabytes."""
+        """Ask for everything that the venue lists, and be interested in all of it: some megabytes."""
+        self._everything = True
         return self._fetch(EVERYTHING, "", now_ns)
 
     def on_reply(self, request: Fetch, reply: Reply) -> ListingReply:
         """The answer to one of these requests."""
         asked = request.purpose.removeprefix(PURPOSE)
-        symbols = () if asked == EVERYTHING else tuple(asked.split(","))
-        if reply.status == 400 and symbols and parse_error(reply.body).code == UNKNOWN_SYMBOL:
+        symbols = tuple(self._asked) if asked == EVERYTHING else tuple(asked.split(","))
+        if reply.status == 400 and asked != EVERYTHING and parse_error(reply.body).code == UNKNOWN_SYMBOL:
             return self._refused(request, symbols, reply)
         try:
             entries = parse_exchange_info(reply.body) if reply.ok else None
@@ -86,7 +94,10 @@ class Listing:
         if entries is None:
             return ListingReply(self._rest.failed(request.purpose, reply))
         self._rest.done(request.purpose)
-        return self._listed(symbols, entries)
+        if asked == EVERYTHING:
+            self._asked.clear()
+        wanted = entries if self._everything else [entry for entry in entries if entry.symbol in self._of_interest]
+        return self._listed(symbols, wanted)
 
     def _fetch(self, asked: str, query: str, now_ns: int) -> list[Output]:
         return self._rest.ask(Fetch(self._url + query, PURPOSE + asked), self._market.exchange_info_weight, now_ns)
@@ -98,7 +109,7 @@ class Listing:
         middle, now_ns = len(symbols) // 2, reply.received_ts_ns
         return ListingReply([*self.ask(symbols[:middle], now_ns), *self.ask(symbols[middle:], now_ns)])
 
-    def _listed(self, symbols: tuple[str, ...], entries: Sequence[SpotSymbol]) -> ListingReply:
+    def _listed(self, symbols: tuple[str, ...], entries: Sequence[ListedSymbol]) -> ListingReply:
         made = {entry.symbol: self._market.instrument(self._venue, entry) for entry in entries}
         listed = {symbol: instrument for symbol, instrument in made.items() if instrument is not None}
         changed = [instrument for symbol, instrument in listed.items() if self._known.get(symbol) != instrument]

@@ -11,9 +11,8 @@ import attrs
 from raven.adapter import Fetch, Output, Reply
 from raven_binance.schedule import SECOND_NS, Pace, Schedule, growing_pause_s
 
-__all__ = ["BURST_WEIGHT", "RestQueue"]
+__all__ = ["RestQueue"]
 
-BURST_WEIGHT = 1_000  # may be spent at once; the venue counts 6,000 a minute
 OVER_LIMIT = (418, 429)
 
 
@@ -29,12 +28,12 @@ class RestQueue:
 
     Args:
         schedule: of the session; the keys "rest:..." are this queue's.
-        weight_per_s: how much of the venue's budget it may use.
+        weight_per_s, burst_weight: how much of the venue's budget it may use, evenly and at once.
     """
 
-    def __init__(self, schedule: Schedule, weight_per_s: float) -> None:
+    def __init__(self, schedule: Schedule, weight_per_s: float, burst_weight: float) -> None:
         self._schedule = schedule
-        self._pace = Pace(BURST_WEIGHT, weight_per_s)
+        self._pace = Pace(burst_weight, weight_per_s)
         self._wanted: dict[str, _Wanted] = {}
         self._held_until = self._hold_ns = 0
 

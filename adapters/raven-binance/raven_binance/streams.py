@@ -7,30 +7,27 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from raven.adapter import Count, Output, Resync, Topic
 from raven.model.events import BookDelta, BookSnapshot, Event, Flag, Gap, GapCause, Quote, Side, StatusCause, Trade
 from raven_binance.book_sync import BookSync, Delta, Snapshot
-from raven_binance.wire import (
-    DepthReply,
-    parse_book_ticker,
-    parse_depth_update,
-    parse_trade,
-    time_ns,
-)
+from raven_binance.wire import DepthReply, DepthUpdate, parse_book_ticker, parse_depth_update, parse_trade, time_ns
+from raven_binance.wire_usdm import UsdmDepthUpdate
 
-__all__ = ["BookStream", "Columns", "QuoteStream", "Stream", "TradeStream", "columns"]
+__all__ = ["FOREIGN", "OTHER_BUSINESS", "REPEATED", "BookStream", "Columns", "QuoteStream", "Stream", "TradeStream", "columns"]
 
 # Enum members as globals: looking one up through its class costs as much as making the event's tuple.
 BUY, SELL, SUSPECT, APPLY = Side.BUY, Side.SELL, int(Flag.SUSPECT_VALUE), Delta.APPLY
 REPEATED = (Count("repeated_event"),)
+FOREIGN = (Count("other_business"),)
+OTHER_BUSINESS = 2  # USD-M's `st` for COIN-M, which is another market
 
 Columns = tuple[Sequence[float], Sequence[float]]
 
 
 class Stream(abc.ABC):
-    """One stream of one topic.
+    """One stream and the topics that it feeds.
 
     Args:
         topic: where its events belong.
@@ -48,8 +45,23 @@ class Stream(abc.ABC):
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         """One combined-stream frame of this stream. Raises FrameError."""
 
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """All that it feeds."""
+        return (self.topic,)
+
+    def join(self, topic: Topic) -> bool:
+        """Feed this one too; False where the stream has nothing for it."""
+        del topic
+        return False
+
+    def leave(self, topic: Topic) -> bool:
+        """Feed this one no longer; whether nothing is left, and the stream is to be given up."""
+        del topic
+        return True
+
     def forget(self) -> None:
-        """The topic is given up on purpose: what comes after a later subscription is not compared with what was before."""
+        """It is given up on purpose: what comes after a later subscription is not compared with what was before."""
         self._memory.pop(self._key, None)
 
 
@@ -63,26 +75,25 @@ class TradeStream(Stream):
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         """One trade."""
         message = parse_trade(frame)
-        trade_id = message.trade_id
-        event = Event(
-            self.topic,
-            Trade(message.price, message.size, SELL if message.buyer_is_maker else BUY, str(trade_id)),
-            received_ts_ns,
-            time_ns(message.trade_time),
-            0 if message.price else SUSPECT,
-        )
+        trade = Trade(message.price, message.size, SELL if message.buyer_is_maker else BUY, str(message.trade_id))
+        flags = 0 if message.price else SUSPECT
+        event = Event(self.topic, trade, received_ts_ns, time_ns(message.trade_time), flags)
+        return self._follow(message.trade_id, (event,), received_ts_ns)
+
+    def _follow(self, trade_id: int, outputs: tuple[Output, ...], received_ts_ns: int) -> Sequence[Output]:
+        """`outputs` if this id is new, after a Gap if others were skipped."""
         expected = self._expected
         if trade_id != expected and expected is not None:
             if trade_id < expected:
                 return REPEATED
-            self._memory[self._key] = self._expected = trade_id + 1
-            return (Event(self.topic, Gap(GapCause.VENUE, missed=trade_id - expected), received_ts_ns), event)
+            missed = Gap(GapCause.VENUE, missed=trade_id - expected)
+            outputs = (Event(self.topic, missed, received_ts_ns), *outputs)
         self._memory[self._key] = self._expected = trade_id + 1
-        return (event,)
+        return outputs
 
 
 class QuoteStream(Stream):
-    """`@bookTicker`. It has no time; its update id goes up, and what does not is dropped."""
+    """`@bookTicker`. Spot says no time with it; its update id goes up, and what does not is dropped."""
 
     def __init__(self, topic: Topic, venue_symbol: str, memory: MutableMapping[str, Any]) -> None:
         super().__init__(topic, venue_symbol, memory)
@@ -91,6 +102,8 @@ class QuoteStream(Stream):
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         """One best bid and ask. Price 0 is how the venue writes an empty side: it becomes None."""
         message = parse_book_ticker(frame)
+        if message.business == OTHER_BUSINESS:
+            return FOREIGN
         if message.update_id <= self._last_id:
             return REPEATED
         self._memory[self._key] = self._last_id = message.update_id
@@ -99,15 +112,17 @@ class QuoteStream(Stream):
             quote.bid_price = quote.bid_size = None
         if not message.ask_price:
             quote.ask_price = quote.ask_size = None
-        return (Event(self.topic, quote, received_ts_ns),)
+        return (Event(self.topic, quote, received_ts_ns, time_ns(message.transaction_time)),)
 
 
 class BookStream(Stream):
-    """`@depth@100ms` and the REST snapshots that belong to it.
+    """`@depth` and the REST snapshots that belong to it.
 
     Args:
         fetch_snapshot: called when a snapshot is needed; what it returns becomes part of the outputs.
     """
+
+    parse: ClassVar[Callable[[bytes], DepthUpdate | UsdmDepthUpdate]] = staticmethod(parse_depth_update)
 
     def __init__(
         self,
@@ -122,22 +137,24 @@ class BookStream(Stream):
 
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         """One delta: passed on exactly, or held until there is a snapshot."""
-        message = parse_depth_update(frame)
+        message = self.parse(frame)
+        if message.business == OTHER_BUSINESS:
+            return FOREIGN
         bid_price, bid_size = columns(message.bids)
         ask_price, ask_size = columns(message.asks)
         event = Event(
             self.topic,
             BookDelta(bid_price, bid_size, ask_price, ask_size, message.last_id),
             received_ts_ns,
-            time_ns(message.event_time),
+            time_ns(message.venue_time),
             SUSPECT if 0.0 in bid_price or 0.0 in ask_price else 0,
         )
         before = self._sync.last_id
-        verdict = self._sync.on_delta(message.first_id - 1, message.last_id, event)
+        verdict = self._sync.on_delta(message.previous_id, message.last_id, event)
         if verdict is APPLY:
             return (event,)
         if verdict is Delta.BROKEN:
-            return [self._doubt(f"U {message.first_id} after u {before}"), *self._fetch_snapshot(self)]
+            return [self._doubt(f"{message.begins} after u {before}"), *self._fetch_snapshot(self)]
         return REPEATED if verdict is Delta.REPEATED else ()
 
     def on_snapshot(self, reply: DepthReply, received_ts_ns: int) -> tuple[Snapshot, list[Output]]:
@@ -150,7 +167,7 @@ class BookStream(Stream):
         (bid_price, bid_size), (ask_price, ask_size) = columns(reply.bids), columns(reply.asks)
         snapshot = BookSnapshot(bid_price, bid_size, ask_price, ask_size, reply.last_id)
         flags = SUSPECT if 0.0 in bid_price or 0.0 in ask_price else 0
-        return outcome, [Event(self.topic, snapshot, received_ts_ns, flags=flags), *held]
+        return outcome, [Event(self.topic, snapshot, received_ts_ns, time_ns(reply.transaction_time), flags), *held]
 
     def restart(self) -> None:
         """Forget the book and wait for a snapshot."""

@@ -1,4 +1,4 @@
-"""SUBSCRIBE and UNSUBSCRIBE on one connection: what was asked, what was answered; pure.
+"""SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS on one connection: what was asked, what was answered; pure.
 
 An answer is matched by its id. Some errors carry none, so they belong to the request that has waited longest.
 """
@@ -12,10 +12,10 @@ import msgspec
 
 from raven.adapter import Send
 
-__all__ = ["STREAMS_PER_MESSAGE_MAX", "Request", "Requests"]
+__all__ = ["STREAMS_PER_MESSAGE_MAX", "SUBSCRIBE", "UNSUBSCRIBE", "Request", "Requests"]
 
 STREAMS_PER_MESSAGE_MAX = 200
-SUBSCRIBE, UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
+SUBSCRIBE, UNSUBSCRIBE, LIST = "SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS"
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Request:
     """One message that the venue is to answer.
 
     Args:
-        streams: their names.
+        streams: their names; none where it lists what there is.
     """
 
     id: int
@@ -38,7 +38,8 @@ class Request:
     @property
     def message(self) -> Send:
         """As it goes over the socket."""
-        return Send(msgspec.json.encode({"method": self.method, "params": self.streams, "id": self.id}).decode())
+        params = {} if self.method == LIST else {"params": self.streams}
+        return Send(msgspec.json.encode({"method": self.method, **params, "id": self.id}).decode())
 
 
 class Requests:
@@ -55,6 +56,10 @@ class Requests:
     def unsubscribe(self, streams: Iterable[str]) -> list[Request]:
         """New requests to end these streams."""
         return [self._new(UNSUBSCRIBE, part) for part in _parts(tuple(streams))]
+
+    def probe(self) -> Request:
+        """A new request that changes nothing."""
+        return self._new(LIST, ())
 
     def halves(self, refused: Request) -> list[Request]:
         """`refused`, which had several streams, asked again in two: one bad stream must not take the rest along."""

@@ -1,11 +1,21 @@
-"""Canonical symbols ("BTC-USDT") and Binance's own ("BTCUSDT")."""
+"""Canonical symbols ("BTC-USDT", "BTC-USDT-PERP") and Binance's own ("BTCUSDT", "BTCUSDT_261225")."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from raven.errors import InvalidName, InvalidValue
 from raven.model.topic import check_symbol
 
-__all__ = ["canonical_symbol", "format_stream_symbol", "format_venue_symbol", "split_venue_symbol"]
+__all__ = [
+    "canonical_symbol",
+    "format_contract_symbol",
+    "format_stream_symbol",
+    "format_venue_symbol",
+    "split_venue_symbol",
+]
+
+PERPETUAL = "PERP"
 
 # Longest first, so that "FDUSD" is not read as something that ends in "USD". Only for where the venue cannot be asked.
 KNOWN_QUOTES = tuple(
@@ -28,15 +38,45 @@ def format_venue_symbol(symbol: str, field: str = "symbols") -> str:
     return base + quote
 
 
+def format_contract_symbol(symbol: str, field: str = "symbols") -> str:
+    """The venue's spelling of a canonical symbol of USD-M.
+
+    >>> format_contract_symbol("BTC-USDT-PERP"), format_contract_symbol("BTC-USDT-20261225")
+    ('BTCUSDT', 'BTCUSDT_261225')
+
+    Raises:
+        InvalidValue: neither a perpetual nor a contract with a date.
+    """
+    base, _, rest = symbol.partition(":")[0].partition("-")
+    quote, _, term = rest.partition("-")
+    if base.isalnum() and quote.isalnum():
+        if term == PERPETUAL:
+            return base + quote
+        if _is_date(term):
+            return f"{base}{quote}_{term[2:]}"
+    expected = 'a contract is BASE-QUOTE-PERP or BASE-QUOTE-YYYYMMDD, as "BTC-USDT-PERP" and "BTC-USDT-20261225"'
+    raise InvalidValue(field, symbol, expected)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return len(text) == 8 and text.startswith("20") and bool(datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC))
+    except ValueError:
+        return False
+
+
 def format_stream_symbol(venue_symbol: str) -> str:
     """As stream names have it: in lower case."""
     return venue_symbol.lower()
 
 
-def canonical_symbol(base: str, quote: str) -> str | None:
-    """The canonical symbol of two assets; None where one cannot be written in a topic (the venue lists non-Latin names)."""
+def canonical_symbol(base: str, quote: str, term: str = "") -> str | None:
+    """The canonical symbol of two assets, and the term of a contract ("PERP", "20261225").
+
+    None where an asset cannot be written in a topic (the venue lists non-Latin names).
+    """
     try:
-        return check_symbol(f"{base}-{quote}")
+        return check_symbol("-".join(filter(None, (base, quote, term))))
     except InvalidName:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_server_stream
@@ -21,6 +21,8 @@ SEND_DEADLINE_S = 30.0  # a client that takes nothing for so long is cut
 CLOSE_DEADLINE_S = 5.0  # for the client's part of a closing handshake
 INCOMING_PER_S_MAX = 6  # the venue allows 5; one more, because the network moves messages closer together
 TOO_MANY_REQUESTS = 1008
+
+Refusal = Callable[[str | bytes], str | None]
 
 
 class Client:
@@ -46,27 +48,57 @@ class Client:
         self._connection = connection
         self._stream = stream
         self._scope = scope
+        self._stalled = False
         self._turn = trio.Lock()  # an answer goes out before the first frame of what it confirms
 
     async def deliver(self, records: Sequence[Record]) -> bool:
         """Send the frames of the streams that the client has; whether there were any. Waits while the client does not read."""
         async with self._turn:
             data = b"".join(self._frames(records))
-            if not data or self._connection.closed:
+            if not data or self._connection.closed or self._stalled:
                 return False
-            try:
-                with trio.fail_after(SEND_DEADLINE_S):
-                    await self._stream.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                self._scope.cancel()
+            await self._write(self._stream.send_all(data))
         return True
+
+    async def write(self, pieces: Iterable[bytes], pause_s: float = 0.0) -> None:
+        """Send these bytes as they are, in parts; nothing to a client that is stalled."""
+        async with self._turn:
+            if not self._connection.closed and not self._stalled:
+                await self._write(self._stream.send_pieces(pieces, pause_s))
+
+    async def _write(self, writing: Awaitable[None]) -> None:
+        try:
+            with trio.fail_after(SEND_DEADLINE_S):
+                await writing
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._scope.cancel()
+
+    def payload_of(self, record: Record) -> bytes | None:
+        """The record as this client gets it; None if it does not have the stream."""
+        if record.stream not in self.subscriptions.streams:
+            return None
+        return (combined if self.subscriptions.combined else bare)(record).encode()
+
+    def stall(self) -> None:
+        """Send it no more frames; the connection stays."""
+        self._stalled = True
+
+    def cut(self, *, reset: bool = False) -> None:
+        """End the connection without a close frame: with a FIN, or with a reset."""
+        if reset:
+            self._stream.reset_on_close()
+        self._stalled = True
+        self._scope.cancel()
 
     def _frames(self, records: Iterable[Record]) -> Iterator[bytes]:
         wanted, text = self.subscriptions.streams, combined if self.subscriptions.combined else bare
         return (text_frame(text(record).encode()) for record in records if record.stream in wanted)
 
-    async def converse(self, on_change: Callable[[], None]) -> None:
+    async def converse(self, on_change: Callable[[], None], refusal: Refusal) -> None:
         """Answer the client's messages until it goes. `on_change` is told of subscriptions that were answered.
+
+        Args:
+            refusal: the error that answers a message, where there is to be one.
 
         Raises:
             ConnectionClosed: the client went.
@@ -81,7 +113,7 @@ class Client:
                 return
             recent.append(now)
             async with self._turn:
-                await self._connection.send_message(self.subscriptions.answer(message))
+                await self._connection.send_message(refusal(message) or self.subscriptions.answer(message))
             on_change()
 
     async def ping(self) -> None:
@@ -92,12 +124,13 @@ class Client:
                 await self._connection.ping()
 
 
-async def serve_client(stream: trio.abc.Stream, clients: set[Client], on_change: Callable[[], None]) -> None:
+async def serve_client(stream: trio.abc.Stream, clients: set[Client], on_change: Callable[[], None], refusal: Refusal) -> None:
     """Serve one connection from handshake to end; whatever a client does stays in here.
 
     Args:
         clients: it is among them while it is connected.
         on_change: called when a client's subscriptions changed or it went.
+        refusal: the error that answers a client's message, where there is to be one.
     """
     try:
         async with trio.open_nursery() as nursery:
@@ -107,7 +140,7 @@ async def serve_client(stream: trio.abc.Stream, clients: set[Client], on_change:
                 on_change()
                 nursery.start_soon(client.ping)
                 try:
-                    await client.converse(on_change)
+                    await client.converse(on_change, refusal)
                 finally:
                     clients.discard(client)
                     on_change()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+from collections.abc import Iterable, Iterator
 
 import trio
 
-__all__ = ["WholeWrites", "text_frame"]
+__all__ = ["WholeWrites", "close_frame", "cut_up", "fragmented", "server_frame", "text_frame"]
 
 FINAL_TEXT = 0x81
+CONTINUATION, TEXT, CLOSE = 0, 1, 8  # opcodes
+FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -25,6 +29,37 @@ def text_frame(payload: bytes) -> bytes:
     return struct.pack("!BBQ", FINAL_TEXT, 127, size) + payload
 
 
+def server_frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True, rsv1: bool = False, mask: bytes = b"") -> bytes:
+    """One frame of any kind, also of those that a server must not send: masked with four bytes, or with `rsv1` unasked.
+
+    >>> server_frame(b"{}", fin=False)
+    b'\\x01\\x02{}'
+    """
+    head = text_frame(b"\0" * len(payload))[: -len(payload) or None]
+    first = opcode | (FIN if fin else 0) | (RSV1 if rsv1 else 0)
+    second = head[1] | (MASKED if mask else 0)
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)) if mask else payload
+    return bytes([first, second]) + head[2:] + mask + masked
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """A close frame; with no code an empty one, which a receiver reports as 1005."""
+    return server_frame(b"" if code is None else struct.pack("!H", code) + reason.encode(), CLOSE)
+
+
+def fragmented(payload: bytes, pieces: int) -> bytes:
+    """One text message in so many frames, or in as many as it has bytes."""
+    parts = list(cut_up(payload, pieces))
+    last = len(parts) - 1
+    return b"".join(server_frame(part, CONTINUATION if index else TEXT, fin=index == last) for index, part in enumerate(parts))
+
+
+def cut_up(data: bytes, pieces: int) -> Iterator[bytes]:
+    """`data` in at most so many parts of one size, the last one shorter."""
+    size = -(-len(data) // pieces)
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
 class WholeWrites(trio.abc.Stream):
     """A stream on which several tasks write: one `send_all` after the other, in the order of the calls."""
 
@@ -36,6 +71,18 @@ class WholeWrites(trio.abc.Stream):
         """Write all of `data`, nothing of another call in between."""
         async with self._turn:
             await self._stream.send_all(data)
+
+    async def send_pieces(self, pieces: Iterable[bytes], pause_s: float) -> None:
+        """The same for data that is written in parts, with a pause behind each."""
+        async with self._turn:
+            for piece in pieces:
+                await self._stream.send_all(piece)
+                await trio.sleep(pause_s)
+
+    def reset_on_close(self) -> None:
+        """Make the end of this connection a TCP reset."""
+        if isinstance(self._stream, trio.SocketStream):
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def wait_send_all_might_not_block(self) -> None:
         """As of the stream below."""

@@ -23,6 +23,7 @@ DEPTH_LIMIT_DEFAULT, DEPTH_LIMIT_MAX = 100, 5000
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from raven.adapter import EmulatorOptions
 from raven.errors import StartupError
 from raven_binance.emulator.connections import Client, serve_client
 from raven_binance.emulator.frames import Record
+from raven_binance.emulator.injection import Injector
 from raven_binance.emulator.rest import BARRIER_WAIT_S, Barrier, RestApp
 from raven_binance.emulator.timeline import Source, Timeline, open_source
 
@@ -31,7 +32,14 @@ FRAMES_PER_WRITE_MAX = 64
 
 
 class SpotEmulator:
-    """Binance spot on this machine; see `raven.adapter.Emulator`."""
+    """Binance spot on this machine; see `raven.adapter.Emulator`.
+
+    Args:
+        faults: what goes wrong; None is a venue that behaves.
+    """
+
+    def __init__(self, faults: Injector | None = None) -> None:
+        self._faults = faults or Injector()
 
     async def run(
         self, options: EmulatorOptions, *, task_status: trio.TaskStatus[Mapping[str, str]] = trio.TASK_STATUS_IGNORED
@@ -39,12 +47,13 @@ class SpotEmulator:
         """Serve until cancelled. Reports started with the options `ws_url` and `rest_url`; raises StartupError."""
         source = open_source(options)
         with _bind(options.host, options.port, "--port") as ws, _bind(options.host, options.rest_port, "--rest-port") as rest:
-            await _Venue(source, options.speed).run(ws, rest, task_status)
+            await _Venue(source, options.speed, self._faults).run(ws, rest, task_status)
 
 
 class _Venue:
-    def __init__(self, source: Source, speed: float) -> None:
+    def __init__(self, source: Source, speed: float, faults: Injector) -> None:
         self._source = source
+        self._faults = faults
         self._speed = speed
         self._timeline = Timeline(source)
         self._barriers = {symbol: Barrier() for symbol in self._timeline.books}
@@ -55,9 +64,9 @@ class _Venue:
     async def run(self, ws: socket.socket, rest: socket.socket, task_status: trio.TaskStatus[Mapping[str, str]]) -> None:
         urls = {"ws_url": f"ws://{_address(ws)}", "rest_url": f"http://{_address(rest)}"}
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(ws))
-        handler = partial(serve_client, clients=self._clients, on_change=self._on_change)
+        handler = partial(serve_client, clients=self._clients, on_change=self._on_change, refusal=self._faults.refusal)
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, RestApp(self._timeline, self._barriers), _rest_config(rest))
+            await nursery.start(serve, self._faults.rest(RestApp(self._timeline, self._barriers)), _rest_config(rest))
             await nursery.start(trio.serve_listeners, handler, [listener])
             nursery.start_soon(self._play)
             task_status.started(urls)
@@ -99,8 +108,7 @@ class _Venue:
 
     async def _deliver(self, batch: list[Record]) -> None:
         """Send frames to whom they belong, and empty the batch. The one place where frames leave: faults are put in here."""
-        for client in tuple(self._clients):
-            await client.deliver(batch)
+        await self._faults.deliver(batch, tuple(self._clients))
         batch.clear()
         await trio.lowlevel.checkpoint()
 
