@@ -78,13 +78,22 @@ class Watchdog:
         """Watch until cancelled."""
         self._loop_thread = threading.get_ident()
         self._noted_at = self._clock_s()
+        looking = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._note)
+            nursery.start_soon(self._look_in_a_thread, looking)
+            await looking.wait()
             task_status.started()
-            try:
-                await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
-            finally:
-                self._stop.set()
+
+    async def _look_in_a_thread(self, looking: trio.Event) -> None:
+        def look() -> None:
+            trio.from_thread.run_sync(looking.set)
+            self._look()
+
+        try:
+            await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        finally:
+            self._stop.set()
 
     async def _note(self) -> None:
         while True:

@@ -93,7 +93,8 @@ def test_finding_imports_nothing_and_sorts() -> None:
 @pytest.mark.parametrize(("target", "level"), [("OldAdapter", "0"), ("NewAdapter", "2"), ("NoLevel", "None")])
 def test_another_api_level(target: str, level: str) -> None:
     assert refusal(point("toy", target)) == (
-        f"adapter 'toy' of raven-toy 1.0 is written for adapter API {level}, this Raven has 1: install a version of it that fits"
+        f"adapter 'toy' of raven-toy 1.0 is written for adapter API {level}, this Raven has 1: "
+        "install a version of it that fits"
     )
 
 

@@ -1,4 +1,4 @@
-"""The emulated venue, the supervisor and the broker in one process over real sockets, and a client that keeps all it is told."""
+"""The emulated venue, the supervisor and the broker in one process over real sockets, and a client that keeps what it gets."""
 
 from __future__ import annotations
 
@@ -96,9 +96,21 @@ class Record:
             if _told(event) == told and event.topic and event.topic.symbol == symbol and Kind(event.topic.kind) is kind
         )
 
+    def text(self, symbol: str, kind: Kind, told: str) -> str:
+        """The words of the first status that was so told."""
+        return next(event.status.text for event in self.of(symbol, kind) if _told(event) == told and event.status)
+
+    def last_status(self, topic: Topic) -> str:
+        """Of any topic, of another feed too."""
+        return next((told for told in map(_told, reversed(self.by_topic.get(topic, []))) if told), "")
+
     def told(self) -> str:
         """All of it, for people."""
-        lines = [f"{at:.3f} {event.topic} {_told(event)} {event.status.text if event.status else chr(32)}" for at, event in self.events if _told(event)]
+        lines = [
+            f"{at:.3f} {event.topic} {_told(event)} {event.status.text if event.status else chr(32)}"
+            for at, event in self.events
+            if _told(event)
+        ]
         return "\n".join([*lines, *(f"{topic}: {len(events)} events" for topic, events in self.by_topic.items())])
 
 
@@ -111,23 +123,30 @@ def _told(event: v1.MarketEvent) -> str:
     return ""
 
 
-class Impatient(Adapter):
-    """The Binance adapter with another idle timeout."""
+class Wrapped(Adapter):
+    """An adapter with other connections or sessions."""
 
     api = 1
-    title = BinanceSpotAdapter.title
-    capabilities = BinanceSpotAdapter.capabilities
-    options_type = BinanceSpotAdapter.options_type
 
-    def __init__(self, idle_timeout_s: float) -> None:
-        self._idle_timeout_s = idle_timeout_s
-        self._adapter = BinanceSpotAdapter()
+    def __init__(
+        self,
+        inner: Adapter,
+        *,
+        connection: Callable[[Connection], Connection] = lambda connection: connection,
+        session: Callable[[Session], Session] = lambda session: session,
+    ) -> None:
+        self._inner, self._connection, self._session = inner, connection, session
 
     def connections(self, feed: FeedSpec) -> Sequence[Connection]:
-        return [attrs.evolve(one, idle_timeout_s=self._idle_timeout_s) for one in self._adapter.connections(feed)]
+        return [self._connection(one) for one in self._inner.connections(feed)]
 
     def session(self, feed: FeedSpec, connection: Connection, memory: MutableMapping[str, Any]) -> Session:
-        return self._adapter.session(feed, connection, memory)
+        return self._session(self._inner.session(feed, connection, memory))
+
+
+def impatient(idle_timeout_s: float) -> Adapter:
+    """The Binance adapter with another idle timeout."""
+    return Wrapped(BinanceSpotAdapter(), connection=lambda one: attrs.evolve(one, idle_timeout_s=idle_timeout_s))
 
 
 @attrs.define
@@ -152,6 +171,10 @@ class Feeding:
     def count(self, what: str) -> int:
         """A counter of the struck feed's session or runner."""
         return self.feed.connections[0].counts.get(what, 0)
+
+    def asked(self, part: str) -> list[float]:
+        """When REST requests came whose path and query contain this."""
+        return [request.at_s for request in self.injector.requests if part in request.target]
 
     async def until_played(self) -> None:
         """Wait until the recording is over and every book is at its end, and live."""
@@ -197,6 +220,12 @@ class Feeding:
         Args:
             alone: the fault was of one symbol's frames, so that the others of its connection felt nothing.
         """
+        await self.check_all()
+        for symbol in (BESIDE, APART) if alone else (APART,):
+            self.check_untouched(symbol)
+
+    async def check_all(self) -> None:
+        """What has to hold of every topic."""
         assert self.record.ended is None
         for events in self.record.by_topic.values():
             check_sequence([event for event in events if not event.flags & LOCAL_OR_IMAGE])
@@ -205,8 +234,6 @@ class Feeding:
             check_quotes(self.record.of(symbol, Kind.QUOTE), self.recorded[symbol])
             book = check_book(self.record.of(symbol, Kind.BOOK), self.recorded[symbol])
             assert book == await self.venue_book(symbol)
-        for symbol in (BESIDE, APART) if alone else (APART,):
-            self.check_untouched(symbol)
 
     def check_untouched(self, symbol: str) -> None:
         """Every frame arrived, and nothing was told but that the topic is live."""
@@ -229,14 +256,15 @@ def check_sequence(events: list[v1.MarketEvent]) -> None:
 def check_trades(events: list[v1.MarketEvent], recorded: Recorded) -> None:
     """Each trade as the venue has it, none twice, and every hole among their ids has a Gap or a status in it."""
     wanted = {str(trade[0]): trade for trade in recorded.trades}
-    last, told = recorded.trades[0][0] - 1, False
+    last: int | None = None
+    told = False
     for event in events:
         if event.trade is None:
             told = told or event.gap is not None or _is_doubt(event)
             continue
         number, price, size, *_ = wanted[event.trade.trade_id]
-        assert number > last, f"trade {number} after {last}"
-        assert told or number == last + 1, f"a hole that was not told: {last} to {number}"
+        assert last is None or number > last, f"trade {number} after {last}"
+        assert told or last is None or number == last + 1, f"a hole that was not told: {last} to {number}"
         if not event.flags:
             assert (event.trade.price, event.trade.size) == (float(price), float(size))
         last, told = number, False
@@ -290,20 +318,21 @@ async def feeding(
     file: Path,
     *faults: Fault,
     adapter: Adapter | None = None,
-    limits: FeedLimits = LIMITS,
+    speed: float = SPEED,
     more: Sequence[ConfiguredFeed] = (),
 ) -> AsyncIterator[Feeding]:
     """A venue that plays `file` with these faults, and everything from its sockets to a client of the broker.
 
     Args:
         adapter: of the feed that has the struck symbol.
+        speed: times the pace of the recording.
         more: further feeds of the supervisor.
     """
     injector = Injector(faults)
     recorded = {f"{name.removesuffix('USDT')}-USDT": one for name, one in read_recording(file).items()}
     send, receive = trio.open_memory_channel[Batch](64)
     async with trio.open_nursery() as nursery:
-        urls = await nursery.start(SpotEmulator(injector).run, EmulatorOptions(frames=file, speed=SPEED))
+        urls = await nursery.start(SpotEmulator(injector).run, EmulatorOptions(frames=file, speed=speed))
         options = SpotOptions(**urls)
         feeds = [
             _configured(FEED, (STRUCK, BESIDE), options, adapter or BinanceSpotAdapter()),
@@ -311,7 +340,7 @@ async def feeding(
             *more,
         ]
         broker = Broker(BrokerLimits())
-        supervisor = Supervisor(feeds, send, random=Random(1), config=RESTARTS, limits=limits)
+        supervisor = Supervisor(feeds, send, random=Random(1), config=RESTARTS, limits=LIMITS)
         await nursery.start(broker.run, receive)
         record = Record(broker)
         await nursery.start(supervisor.run)

@@ -39,7 +39,7 @@ class StreamKind:
         make: makes the object that decodes it.
         route: the connection that it comes over, a key of the market's `routes`.
         rare: there may be nothing for days, so silence says nothing.
-        steady: something comes every few seconds, whatever the market does.
+        steady: something comes every few seconds, in any market that is open.
     """
 
     suffix: str

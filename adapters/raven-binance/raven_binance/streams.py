@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from raven.adapter import Count, Output, Resync, Topic
 from raven.model.events import BookDelta, BookSnapshot, Event, Flag, Gap, GapCause, Quote, Side, StatusCause, Trade
@@ -122,8 +122,6 @@ class BookStream(Stream):
         fetch_snapshot: called when a snapshot is needed; what it returns becomes part of the outputs.
     """
 
-    parse: ClassVar[Callable[[bytes], DepthUpdate | UsdmDepthUpdate]] = staticmethod(parse_depth_update)
-
     def __init__(
         self,
         topic: Topic,
@@ -137,7 +135,7 @@ class BookStream(Stream):
 
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
         """One delta: passed on exactly, or held until there is a snapshot."""
-        message = self.parse(frame)
+        message = self._read(frame)
         if message.business == OTHER_BUSINESS:
             return FOREIGN
         bid_price, bid_size = columns(message.bids)
@@ -156,6 +154,9 @@ class BookStream(Stream):
         if verdict is Delta.BROKEN:
             return [self._doubt(f"{message.begins} after u {before}"), *self._fetch_snapshot(self)]
         return REPEATED if verdict is Delta.REPEATED else ()
+
+    def _read(self, frame: bytes) -> DepthUpdate | UsdmDepthUpdate:
+        return parse_depth_update(frame)
 
     def on_snapshot(self, reply: DepthReply, received_ts_ns: int) -> tuple[Snapshot, list[Output]]:
         """The answer to a snapshot's request; the session asks again when it was too old."""

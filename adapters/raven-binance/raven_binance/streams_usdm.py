@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 from raven.adapter import Count, Kind, Output, Topic
 from raven.model.events import Event, Funding, Liquidation, MarkPrice, Payload, Trade
 from raven_binance.streams import BUY, FOREIGN, OTHER_BUSINESS, REPEATED, SELL, SUSPECT, BookStream, Stream, TradeStream
 from raven_binance.streams_statistics import Newest
-from raven_binance.wire import DepthUpdate, time_ns
+from raven_binance.wire import time_ns
 from raven_binance.wire_usdm import (
     MARKET_TRADE,
     MarkPriceMessage,
@@ -71,7 +71,8 @@ class AggregateStream(TradeStream):
 class UsdmBookStream(BookStream):
     """`@depth` with `pu`: the last id of the update before, because ids are shared by all symbols and have holes."""
 
-    parse: ClassVar[Callable[[bytes], DepthUpdate | UsdmDepthUpdate]] = staticmethod(parse_usdm_depth_update)
+    def _read(self, frame: bytes) -> UsdmDepthUpdate:
+        return parse_usdm_depth_update(frame)
 
 
 class MarkPriceStream(Stream):

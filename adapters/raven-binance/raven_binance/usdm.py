@@ -32,8 +32,8 @@ def usdm_market(trade_stream: str = TRADES, depth_speed: str = "100ms") -> Marke
         title="Binance USD-M futures",
         streams={
             Kind.TRADE: _TRADE_STREAMS[trade_stream],
-            Kind.QUOTE: StreamKind("bookTicker", plain(QuoteStream), PUBLIC),
-            Kind.BOOK: StreamKind(depth, UsdmBookStream, PUBLIC),
+            Kind.QUOTE: StreamKind("bookTicker", plain(QuoteStream), PUBLIC, steady=True),
+            Kind.BOOK: StreamKind(depth, UsdmBookStream, PUBLIC, steady=True),
             Kind.CANDLE: StreamKind("kline_{variant}", plain(CandleStream), MARKET),
             Kind.TICKER: StreamKind("ticker", plain(TickerStream), MARKET),
             Kind.MARK_PRICE: mark_price,

@@ -100,7 +100,7 @@ def failed(status: int, now_ns: int, retry_after_s: float | None = None) -> Repl
 
 def test_a_purpose_is_asked_for_once() -> None:
     schedule = Schedule()
-    rest = RestQueue(schedule, 50)
+    rest = RestQueue(schedule, 50, 1_000)
     assert rest.ask(FETCH, 50, NOW) == [FETCH]
     assert rest.ask(FETCH, 50, NOW) == []
     rest.done(FETCH.purpose)
@@ -109,7 +109,7 @@ def test_a_purpose_is_asked_for_once() -> None:
 
 def test_a_failure_is_asked_again_after_a_pause_that_grows() -> None:
     schedule = Schedule()
-    rest = RestQueue(schedule, 50)
+    rest = RestQueue(schedule, 50, 1_000)
     rest.ask(FETCH, 50, NOW)
     now = NOW
     for pause_s in (1, 2, 4):
@@ -121,7 +121,7 @@ def test_a_failure_is_asked_again_after_a_pause_that_grows() -> None:
 
 def test_too_many_requests_holds_back_everything_for_as_long_as_the_venue_says() -> None:
     schedule = Schedule()
-    rest = RestQueue(schedule, 50)
+    rest = RestQueue(schedule, 50, 1_000)
     rest.ask(FETCH, 50, NOW)
     assert rest.failed(FETCH.purpose, failed(429, NOW, retry_after_s=30)) == []
     assert rest.ask(OTHER, 50, NOW + SECOND_NS) == []
@@ -130,7 +130,7 @@ def test_too_many_requests_holds_back_everything_for_as_long_as_the_venue_says()
 
 
 def test_a_failure_that_is_no_ban_holds_back_nothing_else() -> None:
-    rest = RestQueue(Schedule(), 50)
+    rest = RestQueue(Schedule(), 50, 1_000)
     rest.ask(FETCH, 50, NOW)
     rest.failed(FETCH.purpose, failed(503, NOW))
     assert rest.ask(OTHER, 50, NOW) == [OTHER]
@@ -138,7 +138,7 @@ def test_a_failure_that_is_no_ban_holds_back_nothing_else() -> None:
 
 def test_a_hold_is_not_made_longer_by_a_clock_that_goes_back() -> None:
     schedule = Schedule()
-    rest = RestQueue(schedule, 50)
+    rest = RestQueue(schedule, 50, 1_000)
     rest.ask(FETCH, 50, NOW)
     rest.failed(FETCH.purpose, failed(418, NOW, retry_after_s=120))
     assert rest.ask(OTHER, 50, NOW - HOUR_NS) == []
@@ -147,7 +147,7 @@ def test_a_hold_is_not_made_longer_by_a_clock_that_goes_back() -> None:
 
 def test_what_is_not_wanted_any_more_is_not_asked_again() -> None:
     schedule = Schedule()
-    rest = RestQueue(schedule, 50)
+    rest = RestQueue(schedule, 50, 1_000)
     rest.ask(FETCH, 50, NOW)
     rest.failed(FETCH.purpose, failed(0, NOW))
     rest.done(FETCH.purpose)

@@ -1,7 +1,7 @@
 """A seeded market in the venue's own frames: several symbols, each with a book, trades and quotes that agree; pure.
 
 The same seed and start give the same frames on every Python: only `Random.random` and exact arithmetic are used.
-Run as a module with a path, it writes the synthetic recording that the tests use.
+Run as a module with a market and a path, it writes the synthetic recording that the tests use.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from random import Random
 import attrs
 
 from raven_binance.emulator.frames import Record, write_frames
-from raven_binance.emulator.rules import SYMBOLS, SymbolRules, decimal_text
+from raven_binance.emulator.rules import SYMBOLS, SymbolRules
+from raven_binance.emulator.statistics import Statistics
 
-__all__ = ["SYNTHETIC_FRAMES", "generate", "synthetic_records"]
+__all__ = ["SYNTHETIC_FRAMES", "SpotMarket", "generate", "synthetic_records"]
 
 EVENTS_PER_S = 200  # of all symbols together
 DEPTH_EVERY_NS = 100_000_000
+STATISTICS_EVERY_NS = 1_000_000_000
+RECORDED_TOPICS = frozenset({"trade", "bookTicker", "depth@100ms", "snapshot"})
 TRADE_SHARE = 0.3
 REMOVE_SHARE = 0.35
 LEVELS_AT_FIRST = 100
@@ -34,28 +37,34 @@ SYNTHETIC_START_NS = 1_700_000_000_000_000_000
 Payload = tuple[str, str]  # the stream's name after the symbol, the JSON text
 
 
-def generate(seed: int, start_ns: int, symbols: Sequence[SymbolRules] = SYMBOLS) -> Iterator[Record]:
+def generate(
+    seed: int, start_ns: int, symbols: Sequence[SymbolRules] = SYMBOLS, market: type[SpotMarket] | None = None
+) -> Iterator[Record]:
     """Frames without end, and each symbol's depth snapshot once.
 
     Args:
         start_ns: Unix time of the first; ids grow from it too, so that a later run has higher ones.
+        market: of which kind each symbol is; spot by default.
     """
     random = Random(seed)
-    markets = [_SymbolMarket(rules, Random(f"{seed}/{rules.symbol}"), start_ns) for rules in symbols]
+    markets = [(market or SpotMarket)(rules, Random(f"{seed}/{rules.symbol}"), start_ns) for rules in symbols]
     now_ns, flush_ns = start_ns, start_ns + DEPTH_EVERY_NS
     while True:
         now_ns += int((0.2 + 1.6 * random.random()) * 1_000_000_000 / EVENTS_PER_S)
         while now_ns >= flush_ns:
             for market in markets:
                 yield from market.records(flush_ns, market.depth(flush_ns // 1_000_000))
+                if flush_ns % STATISTICS_EVERY_NS == 0:
+                    yield from market.records(flush_ns, market.statistics(flush_ns // 1_000_000))
             flush_ns += DEPTH_EVERY_NS
         market = markets[int(random.random() * len(markets))]
         yield from market.records(now_ns, market.step(now_ns // 1_000_000))
 
 
 def synthetic_records(count: int = SYNTHETIC_FRAMES) -> list[Record]:
-    """The recording that is committed with the tests."""
-    return list(islice(generate(1, SYNTHETIC_START_NS, SYMBOLS[:2]), count))
+    """The recording of spot that is committed with the tests: trades, quotes and books."""
+    records = generate(1, SYNTHETIC_START_NS, SYMBOLS[:2])
+    return list(islice((record for record in records if record.topic in RECORDED_TOPICS), count))
 
 
 @attrs.define
@@ -85,7 +94,9 @@ class _Side:
         return sorted(of.items(), reverse=self.sign > 0)
 
 
-class _SymbolMarket:
+class SpotMarket:
+    """One symbol's market, in the frames of spot."""
+
     def __init__(self, rules: SymbolRules, random: Random, start_ns: int) -> None:
         self._rules = rules
         self._random = random.random
@@ -95,11 +106,13 @@ class _SymbolMarket:
         self._depths = 0
         self._snapshot_due = False
         middle = rules.price_units // rules.tick_units
+        self._statistics = Statistics(rules, middle, start_ns // 1_000_000)
         for distance in range(1, LEVELS_AT_FIRST + 1):
             self._bids.lots[middle - distance] = self._some_lots()
             self._asks.lots[middle + distance] = self._some_lots()
 
     def records(self, now_ns: int, payloads: list[Payload]) -> Iterator[Record]:
+        """`payloads` as a recorder would have had them."""
         name = self._rules.symbol.lower()
         for topic, payload in payloads:
             yield Record(now_ns + LATENCY_NS, f"{name}@{topic}", payload)
@@ -109,23 +122,30 @@ class _SymbolMarket:
         top = self._top()
         payloads = self._trade(now_ms) if self._random() < TRADE_SHARE else self._change()
         if self._top() != top:
-            payloads.append(("bookTicker", self._book_ticker()))
+            payloads.append(("bookTicker", self._book_ticker(now_ms)))
         if self._snapshot_due:
             self._snapshot_due = False
-            payloads.append(("snapshot", self._snapshot()))
+            payloads.append(("snapshot", self._snapshot(now_ms)))
         return payloads
+
+    def statistics(self, now_ms: int) -> list[Payload]:
+        """What the venue tells each second: candles and 24 hours."""
+        return self._statistics.payloads(now_ms)
 
     def depth(self, now_ms: int) -> list[Payload]:
         """What changed since the last one, if anything."""
         if self._update_id == self._flushed_id:
             return []
-        first, self._flushed_id = self._flushed_id + 1, self._update_id
+        flushed, self._flushed_id = self._flushed_id, self._update_id
         bids, asks = (self._texts(side, side.changed) for side in (self._bids, self._asks))
         self._bids.changed.clear()
         self._asks.changed.clear()
         self._depths += 1
         self._snapshot_due = self._depths == SNAPSHOT_AFTER_DEPTHS
-        head = f'{{"e":"depthUpdate","E":{now_ms},"s":"{self._rules.symbol}","U":{first},"u":{self._update_id}'
+        return self._depth_payloads(now_ms, flushed, bids, asks)
+
+    def _depth_payloads(self, now_ms: int, flushed: int, bids: str, asks: str) -> list[Payload]:
+        head = f'{{"e":"depthUpdate","E":{now_ms},"s":"{self._rules.symbol}","U":{flushed + 1},"u":{self._update_id}'
         return [("depth@100ms", f'{head},"b":{bids},"a":{asks}}}')]
 
     def _change(self) -> list[Payload]:
@@ -145,10 +165,15 @@ class _SymbolMarket:
             self._put(side, side.worst - side.sign, self._some_lots())
         self._put(side, tick, side.lots[tick] - lots)
         self._trade_id += 1
-        return [("trade", self._trade_text(now_ms, tick, lots, buys))]
+        self._statistics.add_trade(now_ms, tick, lots, buys, self._trade_id)
+        return self._trade_payloads(now_ms, tick, lots, buys)
+
+    def _ids_taken(self) -> int:
+        """How many update ids a change takes."""
+        return 1
 
     def _put(self, side: _Side, tick: int, lots: int) -> None:
-        self._update_id += 1
+        self._update_id += self._ids_taken()
         side.put(tick, lots)
         if len(side.lots) > LEVELS_MAX:
             side.put(side.worst, 0)
@@ -161,20 +186,23 @@ class _SymbolMarket:
         bid, ask = self._bids.best, self._asks.best
         return bid, self._bids.lots[bid], ask, self._asks.lots[ask]
 
-    def _trade_text(self, now_ms: int, tick: int, lots: int, buys: bool) -> str:
-        return (
+    def _trade_payloads(self, now_ms: int, tick: int, lots: int, buys: bool) -> list[Payload]:
+        text = (
             f'{{"e":"trade","E":{now_ms},"s":"{self._rules.symbol}","t":{self._trade_id},"p":"{self._price(tick)}",'
             f'"q":"{self._size(lots)}","T":{now_ms},"m":{"false" if buys else "true"},"M":true}}'
         )
+        return [("trade", text)]
 
-    def _book_ticker(self) -> str:
+    def _book_ticker(self, now_ms: int) -> str:
+        del now_ms  # spot does not say when
         bid, bid_lots, ask, ask_lots = self._top()
         return (
             f'{{"u":{self._update_id},"s":"{self._rules.symbol}","b":"{self._price(bid)}","B":"{self._size(bid_lots)}",'
             f'"a":"{self._price(ask)}","A":"{self._size(ask_lots)}"}}'
         )
 
-    def _snapshot(self) -> str:
+    def _snapshot(self, now_ms: int) -> str:
+        del now_ms
         bids, asks = (self._texts(side, side.lots) for side in (self._bids, self._asks))
         return f'{{"lastUpdateId":{self._update_id},"bids":{bids},"asks":{asks}}}'
 
@@ -183,11 +211,19 @@ class _SymbolMarket:
         return f"[{','.join(levels)}]"
 
     def _price(self, tick: int) -> str:
-        return decimal_text(tick * self._rules.tick_units)
+        return self._rules.price(tick)
 
     def _size(self, lots: int) -> str:
-        return decimal_text(lots * self._rules.step_units)
+        return self._rules.size(lots)
+
+
+def main() -> None:
+    """`python -m raven_binance.emulator.generator spot|usdm PATH`."""
+    from raven_binance.emulator.contracts import synthetic_usdm_records
+
+    records = {"spot": synthetic_records, "usdm": synthetic_usdm_records}[sys.argv[1]]
+    write_frames(Path(sys.argv[2]), records())
 
 
 if __name__ == "__main__":
-    write_frames(Path(sys.argv[1]), synthetic_records())
+    main()
