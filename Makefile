@@ -39,11 +39,11 @@ test: $(STAMP) ## Run all tests
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## Unit tests only
-	@$(BIN)/python -m pytest -q --ignore tests/integration --ignore tests/e2e
+	@$(BIN)/python -m pytest -q --ignore tests/integration --ignore tests/e2e --ignore tests/clients
 
 .PHONY: test-integration
 test-integration: $(STAMP) ## Integration and end-to-end tests only
-	@$(BIN)/python -m pytest -q tests/integration tests/e2e
+	@$(BIN)/python -m pytest -q tests/integration tests/e2e tests/clients
 
 .PHONY: lint
 lint: $(STAMP) ## Ruff, and mypy in strict mode

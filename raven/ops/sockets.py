@@ -27,7 +27,7 @@ def bind_socket(host: str, port: int, what: str, config_key: str) -> socket.sock
         StartupError: the port is taken or not allowed, or the host is none of this machine's.
     """
     family, address = _resolve(host, port, what, config_key)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle on
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)

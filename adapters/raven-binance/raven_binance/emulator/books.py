@@ -17,12 +17,16 @@ class _Delta(Struct):
     last_id: int = field(name="u")
     bids: list[Level] = field(name="b")
     asks: list[Level] = field(name="a")
+    event_time: int = field(name="E", default=0)
+    transaction_time: int = field(name="T", default=0)
 
 
 class _Snapshot(Struct):
     last_id: int = field(name="lastUpdateId")
     bids: list[Level]
     asks: list[Level]
+    event_time: int = field(name="E", default=0)
+    transaction_time: int = field(name="T", default=0)
 
 
 _decode_delta = msgspec.json.Decoder(_Delta).decode
@@ -43,6 +47,7 @@ class EmulatedBook:
     def __init__(self) -> None:
         self.stage = Stage.AHEAD
         self.last_id = 0
+        self._times = 0, 0  # of what it holds; only USD-M says them
         self._early: list[_Delta] = []
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
@@ -63,6 +68,7 @@ class EmulatedBook:
         self._recorded = _decode_snapshot(payload)
         self.stage = Stage.REACHED
         self.last_id = self._recorded.last_id
+        self._times = _times_of(self._recorded)
         _set(self._bids, self._recorded.bids)
         _set(self._asks, self._recorded.asks)
         for delta in self._early:
@@ -77,8 +83,8 @@ class EmulatedBook:
         """The body of a depth answer: the recorded snapshot while the timeline waits at it, then the book as it is now."""
         if self.stage is Stage.REACHED and self._recorded is not None:
             recorded = self._recorded
-            return _body(recorded.last_id, recorded.bids[:limit], recorded.asks[:limit])
-        return _body(self.last_id, self.bids()[:limit], self.asks()[:limit])
+            return _body(recorded.last_id, _times_of(recorded), recorded.bids[:limit], recorded.asks[:limit])
+        return _body(self.last_id, self._times, self.bids()[:limit], self.asks()[:limit])
 
     def bids(self) -> list[Level]:
         """From the highest price down."""
@@ -91,6 +97,7 @@ class EmulatedBook:
     def _apply(self, delta: _Delta) -> None:
         if delta.last_id > self.last_id:
             self.last_id = delta.last_id
+            self._times = _times_of(delta)
             _set(self._bids, delta.bids)
             _set(self._asks, delta.asks)
 
@@ -107,5 +114,11 @@ def _set(side: dict[str, str], levels: Iterable[Level]) -> None:
             side.pop(price, None)
 
 
-def _body(last_id: int, bids: list[Level], asks: list[Level]) -> bytes:
-    return msgspec.json.encode({"lastUpdateId": last_id, "bids": bids, "asks": asks})
+def _times_of(message: _Delta | _Snapshot) -> tuple[int, int]:
+    return message.event_time, message.transaction_time
+
+
+def _body(last_id: int, times: tuple[int, int], bids: list[Level], asks: list[Level]) -> bytes:
+    event_time, transaction_time = times
+    told = {"E": event_time, "T": transaction_time} if transaction_time else {}
+    return msgspec.json.encode({"lastUpdateId": last_id, **told, "bids": bids, "asks": asks})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_server_stream
 
-from raven_binance.emulator.control import Subscriptions, open_subscriptions
+from raven_binance.emulator.control import SPOT_ROUTES, Serves, Subscriptions, open_subscriptions
 from raven_binance.emulator.frames import Record, bare, combined
 from raven_binance.emulator.framing import WholeWrites, text_frame
 
@@ -124,17 +124,24 @@ class Client:
                 await self._connection.ping()
 
 
-async def serve_client(stream: trio.abc.Stream, clients: set[Client], on_change: Callable[[], None], refusal: Refusal) -> None:
+async def serve_client(
+    stream: trio.abc.Stream,
+    clients: set[Client],
+    on_change: Callable[[], None],
+    refusal: Refusal,
+    routes: Mapping[str, Serves] = SPOT_ROUTES,
+) -> None:
     """Serve one connection from handshake to end; whatever a client does stays in here.
 
     Args:
         clients: it is among them while it is connected.
         on_change: called when a client's subscriptions changed or it went.
         refusal: the error that answers a client's message, where there is to be one.
+        routes: the paths that there are, and what comes over each.
     """
     try:
         async with trio.open_nursery() as nursery:
-            client = await _accept(nursery, stream)
+            client = await _accept(nursery, stream, routes)
             if client is not None:
                 clients.add(client)
                 on_change()
@@ -151,11 +158,11 @@ async def serve_client(stream: trio.abc.Stream, clients: set[Client], on_change:
         await trio.aclose_forcefully(stream)
 
 
-async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> Client | None:
+async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream, routes: Mapping[str, Serves]) -> Client | None:
     with trio.fail_after(HANDSHAKE_S):
         whole = WholeWrites(stream)
         request = await wrap_server_stream(nursery, whole)
-        subscriptions = open_subscriptions(request.path)
+        subscriptions = open_subscriptions(request.path, routes)
         if subscriptions is None:
             await request.reject(404)
             return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 import msgspec
 
-__all__ = ["Subscriptions", "open_subscriptions"]
+__all__ = ["SPOT_ROUTES", "Serves", "Subscriptions", "open_subscriptions"]
+
+Serves = Callable[[str], bool]
+SPOT_ROUTES: Mapping[str, Serves] = {"": lambda _: True}
 
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
@@ -19,11 +22,18 @@ class Subscriptions:
 
     Args:
         combined: whether frames come wrapped with their stream's name.
-        streams: their names, in the order of subscription.
+        serves: whether a stream comes over the path that was connected to.
+        listed: the names of the subscribed streams, in their order.
     """
 
     combined: bool
-    streams: dict[str, None] = attrs.field(factory=dict)
+    serves: Serves = SPOT_ROUTES[""]
+    listed: dict[str, None] = attrs.field(factory=dict)
+    streams: dict[str, None] = attrs.field(init=False)
+    """Those of them that something comes of."""
+
+    def __attrs_post_init__(self) -> None:
+        self.streams = {name: None for name in self.listed if self.serves(name)}
 
     def answer(self, message: str | bytes) -> str:
         """Carry out one message; the answer to it."""
@@ -44,7 +54,7 @@ class Subscriptions:
 
     def _carry_out(self, method: str, params: object, mark: int | str | None) -> str:
         if method == "LIST_SUBSCRIPTIONS":
-            return _result(list(self.streams), mark)
+            return _result(list(self.listed), mark)
         if method == "GET_PROPERTY":
             return _result(self.combined, mark)
         if method == "SET_PROPERTY":
@@ -52,7 +62,8 @@ class Subscriptions:
         if not isinstance(params, list) or not all(isinstance(name, str) for name in params):
             return _error(2, "Invalid request: invalid type, expected a sequence of strings")
         if method == "SUBSCRIBE":
-            self.streams.update(dict.fromkeys(params))
+            self.listed.update(dict.fromkeys(params))
+            self.streams.update({name: None for name in params if self.serves(name)})
         else:
             self._remove(params)
         return _result(None, mark)
@@ -67,17 +78,25 @@ class Subscriptions:
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
+            self.listed.pop(name, None)
             self.streams.pop(name, None)
 
 
-def open_subscriptions(path: str) -> Subscriptions | None:
-    """What a connection to `path` begins with: raw at `/ws[/a/b]`, combined at `/stream[?streams=a/b]`; None for any other."""
+def open_subscriptions(path: str, routes: Mapping[str, Serves] = SPOT_ROUTES) -> Subscriptions | None:
+    """What a connection to `path` begins with: raw at `/ws[/a/b]`, combined at `/stream[?streams=a/b]`; None for any other.
+
+    Args:
+        routes: what may stand before that ("public" in `/public/ws`), and what comes over it.
+    """
     parts = urlsplit(path)
-    head, _, names = parts.path.lstrip("/").partition("/")
+    route, _, below = parts.path.lstrip("/").partition("/")
+    if route not in routes:
+        route, below = "", parts.path.lstrip("/")
+    head, _, names = below.partition("/")
     if head == "ws":
-        return Subscriptions(False, _names(names))
+        return Subscriptions(False, routes[route], _names(names))
     if head == "stream" and not names:
-        return Subscriptions(True, _names(parse_qs(parts.query).get("streams", [""])[0]))
+        return Subscriptions(True, routes[route], _names(parse_qs(parts.query).get("streams", [""])[0]))
     return None
 
 

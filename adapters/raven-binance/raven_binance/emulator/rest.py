@@ -12,13 +12,14 @@ import msgspec
 import trio
 
 from raven_binance.emulator.books import Stage
-from raven_binance.emulator.rules import exchange_info
+from raven_binance.emulator.profile import SPOT_PROFILE, Profile
 from raven_binance.emulator.timeline import Timeline
 
 __all__ = ["BARRIER_WAIT_S", "Barrier", "RestApp"]
 
 BARRIER_WAIT_S = 5.0  # the timeline waits so long for a depth request, and a depth request for the timeline
-DEPTH_LIMIT_DEFAULT, DEPTH_LIMIT_MAX = 100, 5000
+DEPTH_LIMIT_DEFAULT = 100
+INTEREST_BASE = 80_000_000  # thousandths; it goes up by one each second, and begins again
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,14 +49,16 @@ class Answer:
 
 
 class RestApp:
-    """`/api/v3/depth`, `exchangeInfo`, `time` and `ping`.
+    """`depth`, `exchangeInfo`, `time` and `ping`; with derivatives also `openInterest` and `fundingInfo`.
 
     Args:
         timeline: what is answered from.
         barriers: by symbol.
+        profile: the market.
     """
 
-    def __init__(self, timeline: Timeline, barriers: Mapping[str, Barrier]) -> None:
+    def __init__(self, timeline: Timeline, barriers: Mapping[str, Barrier], profile: Profile = SPOT_PROFILE) -> None:
+        self._profile = profile
         self._timeline = timeline
         self._barriers = barriers
 
@@ -70,25 +73,43 @@ class RestApp:
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         if scope["method"] != "GET":
             await _respond(send, _refused(405, -1, "Method not allowed"))
-        elif scope["path"] == "/api/v3/depth":
+        elif scope["path"] == f"{self._profile.rest_prefix}/depth":
             await self._serve_depth(query, send)
         else:
             await _respond(send, self._plain(scope["path"], query))
 
     def _plain(self, path: str, query: Mapping[str, str]) -> Answer:
         now_ms = time.time_ns() // 1_000_000
-        if path == "/api/v3/exchangeInfo":
+        prefix, _, name = path.rpartition("/")
+        known = name if prefix == self._profile.rest_prefix else ""
+        if known == "exchangeInfo":
             return self._exchange_info(query, now_ms)
-        if path == "/api/v3/time":
+        if known == "time":
             return Answer(200, msgspec.json.encode({"serverTime": now_ms}))
-        if path == "/api/v3/ping":
+        if known == "ping":
             return Answer(200, b"{}")
+        if known in ("openInterest", "fundingInfo") and self._profile.derivatives:
+            return self._open_interest(query, now_ms) if known == "openInterest" else self._funding_info()
         return _refused(404, -1, f"Path {path}, Method GET")
 
+    def _open_interest(self, query: Mapping[str, str], now_ms: int) -> Answer:
+        symbol = query.get("symbol", "")
+        if symbol not in self._timeline.symbols:
+            return _refused(400, -1121, "Invalid symbol.")
+        amount = INTEREST_BASE + now_ms // 1000 % INTEREST_BASE
+        told = {"openInterest": f"{amount // 1000}.{amount % 1000:03d}", "symbol": symbol, "time": now_ms}
+        return Answer(200, msgspec.json.encode(told))
+
+    def _funding_info(self) -> Answer:
+        """Of every second symbol: the venue names those only whose terms were changed."""
+        named = tuple(self._timeline.symbols)[::2]
+        terms = {"adjustedFundingRateCap": "0.02000000", "adjustedFundingRateFloor": "-0.02000000", "fundingIntervalHours": 8}
+        return Answer(200, msgspec.json.encode([{"symbol": symbol, **terms} for symbol in named]))
+
     def _exchange_info(self, query: Mapping[str, str], now_ms: int) -> Answer:
-        listed = self._timeline.symbols
+        listed, exchange_info = self._timeline.symbols, self._profile.exchange_info
         try:
-            asked = _asked_symbols(query)
+            asked = _asked_symbols(query) if self._profile.lists_by_symbol else None
         except msgspec.MsgspecError:
             return _refused(400, -1100, "Illegal characters found in parameter 'symbols'.")
         if asked is None:
@@ -110,7 +131,7 @@ class RestApp:
         if book.stage is Stage.AHEAD:
             await _respond(send, _refused(503, -1001, "Internal error; unable to process your request. Please try again."))
             return
-        await _respond(send, Answer(200, book.reply(min(int(limit), DEPTH_LIMIT_MAX))))
+        await _respond(send, Answer(200, book.reply(min(int(limit), self._profile.depth_limit_max))))
         barrier.answered.set()
 
     def _depth_fault(self, symbol: str, limit: str) -> Answer | None:

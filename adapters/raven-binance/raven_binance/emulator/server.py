@@ -11,6 +11,7 @@ import errno
 import socket
 from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 import trio
 from hypercorn.config import Config
@@ -21,10 +22,11 @@ from raven.errors import StartupError
 from raven_binance.emulator.connections import Client, serve_client
 from raven_binance.emulator.frames import Record
 from raven_binance.emulator.injection import Injector
+from raven_binance.emulator.profile import SPOT_PROFILE, USDM_PROFILE, Profile
 from raven_binance.emulator.rest import BARRIER_WAIT_S, Barrier, RestApp
 from raven_binance.emulator.timeline import Source, Timeline, open_source
 
-__all__ = ["SpotEmulator"]
+__all__ = ["SpotEmulator", "UsdmEmulator"]
 
 START_WAIT_S = 0.25  # for the streams that are still to be subscribed, after the first one was
 BACKLOG = 128
@@ -38,6 +40,8 @@ class SpotEmulator:
         faults: what goes wrong; None is a venue that behaves.
     """
 
+    profile: ClassVar[Profile] = SPOT_PROFILE
+
     def __init__(self, faults: Injector | None = None) -> None:
         self._faults = faults or Injector()
 
@@ -45,14 +49,21 @@ class SpotEmulator:
         self, options: EmulatorOptions, *, task_status: trio.TaskStatus[Mapping[str, str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled. Reports started with the options `ws_url` and `rest_url`; raises StartupError."""
-        source = open_source(options)
+        source = open_source(options, self.profile)
         with _bind(options.host, options.port, "--port") as ws, _bind(options.host, options.rest_port, "--rest-port") as rest:
-            await _Venue(source, options.speed, self._faults).run(ws, rest, task_status)
+            await _Venue(source, options.speed, self._faults, self.profile).run(ws, rest, task_status)
+
+
+class UsdmEmulator(SpotEmulator):
+    """Binance USD-M on this machine: the same, with the paths and messages of that market."""
+
+    profile: ClassVar[Profile] = USDM_PROFILE
 
 
 class _Venue:
-    def __init__(self, source: Source, speed: float, faults: Injector) -> None:
+    def __init__(self, source: Source, speed: float, faults: Injector, profile: Profile) -> None:
         self._source = source
+        self._profile = profile
         self._faults = faults
         self._speed = speed
         self._timeline = Timeline(source)
@@ -64,9 +75,11 @@ class _Venue:
     async def run(self, ws: socket.socket, rest: socket.socket, task_status: trio.TaskStatus[Mapping[str, str]]) -> None:
         urls = {"ws_url": f"ws://{_address(ws)}", "rest_url": f"http://{_address(rest)}"}
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(ws))
-        handler = partial(serve_client, clients=self._clients, on_change=self._on_change, refusal=self._faults.refusal)
+        routes, refusal = self._profile.routes, self._faults.refusal
+        handler = partial(serve_client, clients=self._clients, on_change=self._on_change, refusal=refusal, routes=routes)
+        application = RestApp(self._timeline, self._barriers, self._profile)
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, self._faults.rest(RestApp(self._timeline, self._barriers)), _rest_config(rest))
+            await nursery.start(serve, self._faults.rest(application), _rest_config(rest))
             await nursery.start(trio.serve_listeners, handler, [listener])
             nursery.start_soon(self._play)
             task_status.started(urls)

@@ -14,12 +14,12 @@ from raven.adapter import EmulatorOptions
 from raven.errors import StartupError
 from raven_binance.emulator.books import EmulatedBook, Stage
 from raven_binance.emulator.frames import Record, load_frames
-from raven_binance.emulator.generator import generate
-from raven_binance.emulator.rules import SYMBOLS, SymbolRules, rules_of
+from raven_binance.emulator.profile import SPOT_PROFILE, Profile
+from raven_binance.emulator.rules import SymbolRules, rules_of
 
 __all__ = ["Source", "Timeline", "open_source"]
 
-GENERATED_TOPICS = ("trade", "bookTicker", "depth@100ms")
+SECOND_NS = 1_000_000_000
 
 
 @attrs.frozen
@@ -39,30 +39,35 @@ class Source:
     with_snapshot: frozenset[str]
 
 
-def open_source(options: EmulatorOptions) -> Source:
+def open_source(options: EmulatorOptions, profile: Profile = SPOT_PROFILE) -> Source:
     """The source that was asked for.
 
     Raises:
         StartupError: the frames cannot be read, or were to be repeated.
     """
     if options.frames is None:
-        streams = frozenset(f"{rules.symbol.lower()}@{topic}" for rules in SYMBOLS for topic in GENERATED_TOPICS)
-        symbols = frozenset(rules.symbol for rules in SYMBOLS)
-        return Source(generate(options.seed, time.time_ns()), SYMBOLS, streams, symbols)
+        streams = frozenset(f"{rules.symbol.lower()}@{topic}" for rules in profile.symbols for topic in profile.topics)
+        symbols = frozenset(rules.symbol for rules in profile.symbols)
+        return Source(profile.generate(options.seed, _this_second_ns()), profile.symbols, streams, symbols)
     if options.loop:
         raise StartupError(
             "recorded frames cannot be played in a loop: their ids would begin again, and a client would drop them; "
             "leave --loop out, or leave --frames out for a generated market without end"
         )
-    return recorded_source(load_frames(options.frames))
+    return recorded_source(load_frames(options.frames), profile)
 
 
-def recorded_source(records: Sequence[Record]) -> Source:
+def _this_second_ns() -> int:
+    """Candles begin on whole seconds."""
+    return time.time_ns() // SECOND_NS * SECOND_NS
+
+
+def recorded_source(records: Sequence[Record], profile: Profile = SPOT_PROFILE) -> Source:
     """The source that plays these records."""
     symbols = dict.fromkeys(record.symbol for record in records)
     streams = frozenset(record.stream for record in records if not record.is_snapshot)
     with_snapshot = frozenset(record.symbol for record in records if record.is_snapshot)
-    return Source(records, tuple(map(rules_of, symbols)), streams, with_snapshot)
+    return Source(records, tuple(rules_of(symbol, profile.symbols) for symbol in symbols), streams, with_snapshot)
 
 
 class Timeline:
