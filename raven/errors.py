@@ -13,6 +13,7 @@
     |-- FeedError                      a venue's fault; the feed's connection is made again
     |   |-- ConnectFailed
     |   `-- ConnectionLost
+    |       `-- VenueSilent            the socket stands, and nothing comes
     |-- RequestError                   what a client asked for cannot be done; becomes a gRPC status
     `-- ClientError                    raised by the client library
         |-- ServerUnavailable          no server answers there
@@ -46,7 +47,9 @@ __all__ = [
     "StartupError",
     "StreamEnded",
     "SubscriptionRefused",
+    "VenueSilent",
     "nearest",
+    "shown",
 ]
 
 VALUE_SHOWN_MAX = 80  # characters of a refused value that a message repeats
@@ -148,6 +151,10 @@ class ConnectFailed(FeedError):
 
 class ConnectionLost(FeedError):
     """A connection to a venue ended: closed, reset, silent for too long, or given up by the session."""
+
+
+class VenueSilent(ConnectionLost):
+    """Nothing was received for the connection's `idle_timeout_s`, though the socket stands."""
 
 
 class RequestError(RavenError):

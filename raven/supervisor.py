@@ -18,13 +18,13 @@ from attrs.validators import ge, gt
 
 from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.contract import Adapter, Connection, FeedSpec
-from raven.errors import AdapterFault, ConnectFailed, FeedError, InvalidValue, RequestError, nearest
+from raven.errors import AdapterFault, ConnectFailed, FeedError, InvalidValue, RequestError, VenueSilent, nearest
 from raven.feed.backoff import backoff
 from raven.feed.limits import FeedLimits
 from raven.feed.link import Link
 from raven.feed.plan import make_session, plan_connections
 from raven.feed.rest import RestClient, open_rest_client
-from raven.feed.runner import VenueSilent, run_connection
+from raven.feed.runner import run_connection
 from raven.feed.statistics import ConnectionStatistics, FeedState, FeedStatistics
 from raven.feed.transport import FeedSocket, OpenSocket, open_websocket
 from raven.model.events import StatusCause

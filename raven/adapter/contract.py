@@ -79,8 +79,8 @@ class Connection:
         url: the WebSocket address; None for a session that lives from wakeups alone (a simulated venue).
         topics: the part of the feed's topics that this connection carries.
         headers: sent with the WebSocket handshake.
-        idle_timeout_s: with nothing received for so long the connection is given up as dead, socket or not; choose twice what
-            the venue's slowest sign of life takes.
+        idle_timeout_s: with nothing received for so long, pings included, the connection is given up as dead; choose twice what
+            the venue's slowest sign of life takes. Of no effect without a url.
         sends_per_s_max: the venue's limit on incoming messages.
         frame_bytes_max: a longer message ends the connection.
     """

@@ -135,7 +135,10 @@ class Resync:
 
 @attrs.frozen
 class Reconnect:
-    """This connection is of no more use; make a new one. `planned` is for a venue's notice that it will close: no backoff."""
+    """This connection is of no more use; make a new one. `planned` is for a venue's notice that it will close.
+
+    A planned one is made at once; repeated within seconds it pauses like any other.
+    """
 
     reason: str
     planned: bool = False

@@ -30,7 +30,7 @@ from raven.adapter.outputs import (
     Send,
     Wakeup,
 )
-from raven.errors import AdapterFault, ConnectionLost, FeedError, FrameError
+from raven.errors import AdapterFault, ConnectionLost, FeedError, FrameError, VenueSilent
 from raven.feed.commands import TopicChange, check_command
 from raven.feed.limits import FeedLimits
 from raven.feed.sampling import SampleLog, format_sample
@@ -38,15 +38,11 @@ from raven.feed.statistics import ConnectionCounters
 from raven.feed.transport import FeedSocket
 from raven.model.events import Event
 
-__all__ = ["VenueSilent", "run_connection"]
+__all__ = ["run_connection"]
 
 log = structlog.get_logger("raven.feed")
 
 _ITEMS = frozenset({Established, Refused, Resync, Catalogue})  # beside Event, what goes on to the broker
-
-
-class VenueSilent(ConnectionLost):
-    """Nothing was received for the connection's `idle_timeout_s`, though the socket stands."""
 
 
 async def run_connection(

@@ -14,10 +14,10 @@ from trio.testing import MockClock
 from raven.adapter.batch import Batch, BatchItem
 from raven.adapter.contract import Connection, Session
 from raven.adapter.outputs import Count, Established, Fetch, Output, Reconnect, Refused, Reply, Resync, Send, Wakeup
-from raven.errors import AdapterFault, ConnectionLost, FrameError
+from raven.errors import AdapterFault, ConnectionLost, FrameError, VenueSilent
 from raven.feed.commands import TopicChange
 from raven.feed.limits import FeedLimits
-from raven.feed.runner import VenueSilent, run_connection
+from raven.feed.runner import run_connection
 from raven.feed.statistics import ConnectionCounters
 from raven.model.events import Event, StatusCause, Trade
 from raven.model.topic import Kind, Topic

@@ -324,7 +324,7 @@ async def test_a_venue_that_asks_to_wait_is_left_alone(status: int, frames: Path
     """Fault 7, of one process: nothing is asked for before the time is over, also not for another symbol."""
     wait_s = 0.6
     refusal = Answer(status, b'{"code":-1003,"msg":"Too many requests."}', {"Retry-After": str(wait_s)})
-        holes = Fault(Drop(), DEPTHS, after=8), Fault(Drop(), "ethusdt@depth@100ms", after=12)
+    holes = Fault(Drop(), DEPTHS, after=8), Fault(Drop(), "ethusdt@depth@100ms", after=12)
     async with feeding(frames, *holes, Fault(refusal, DEPTH_REQUESTS, after=1), speed=4) as running:
         await running.until_played()
         await running.check_all()

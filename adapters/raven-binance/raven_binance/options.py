@@ -70,7 +70,7 @@ class UsdmOptions:
     """`[feeds.options]` of a `binance-usdm` feed.
 
     Args:
-        ws_url, rest_url: base addresses, without a path: the adapter adds `/public/stream`, `/market/stream` and `/fapi/v1/...`.
+        ws_url, rest_url: base addresses, without a path; the adapter adds `/public/stream`, `/market/stream`, `/fapi/v1/...`.
         depth_limit: levels a side in the snapshot that a book begins with (1,000 levels: 20 of the venue's REST budget, which
             is 2,400 a minute).
         depth_speed: how often a book's changes come.

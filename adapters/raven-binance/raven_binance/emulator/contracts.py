@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from random import Random
 
+from raven_binance.emulator import generator
 from raven_binance.emulator.frames import Record
 from raven_binance.emulator.generator import SYNTHETIC_START_NS, Payload, SpotMarket, generate
 from raven_binance.emulator.rules import CONTRACTS, NO_DELIVERY_MS, SymbolRules
@@ -15,7 +16,7 @@ from raven_binance.usdm import DEPTH_SPEEDS, usdm_market
 __all__ = ["DEPTH_TOPICS", "SYNTHETIC_USDM_FRAMES", "ContractMarket", "generate_contracts", "synthetic_usdm_records"]
 
 SYNTHETIC_USDM_FRAMES = 2_000
-RECORDED_TOPICS = frozenset({"trade", "bookTicker", "depth@100ms", "snapshot", "kline_1m", "ticker", "markPrice@1s", "forceOrder"})
+RECORDED_TOPICS = generator.RECORDED_TOPICS | {"kline_1m", "ticker", "markPrice@1s", "forceOrder"}
 DEPTH_TOPICS = tuple("depth" if speed == "250ms" else f"depth@{speed}" for speed in DEPTH_SPEEDS)
 ID_HOLE_MAX = 40  # update ids are shared by all symbols
 NOT_MARKET_EVERY = 50  # each so-manieth trade is a booking of the venue
@@ -93,7 +94,7 @@ class ContractMarket(SpotMarket):
         )
 
 
-generate_contracts = partial(generate, symbols=CONTRACTS, market=ContractMarket)
+generate_contracts = partial(generate, symbols=CONTRACTS, kind=ContractMarket)
 
 
 def synthetic_usdm_records(count: int = SYNTHETIC_USDM_FRAMES) -> list[Record]:

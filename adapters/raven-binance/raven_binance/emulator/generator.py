@@ -38,16 +38,16 @@ Payload = tuple[str, str]  # the stream's name after the symbol, the JSON text
 
 
 def generate(
-    seed: int, start_ns: int, symbols: Sequence[SymbolRules] = SYMBOLS, market: type[SpotMarket] | None = None
+    seed: int, start_ns: int, symbols: Sequence[SymbolRules] = SYMBOLS, kind: type[SpotMarket] | None = None
 ) -> Iterator[Record]:
     """Frames without end, and each symbol's depth snapshot once.
 
     Args:
         start_ns: Unix time of the first; ids grow from it too, so that a later run has higher ones.
-        market: of which kind each symbol is; spot by default.
+        kind: of each symbol's market; spot by default.
     """
     random = Random(seed)
-    markets = [(market or SpotMarket)(rules, Random(f"{seed}/{rules.symbol}"), start_ns) for rules in symbols]
+    markets = [(kind or SpotMarket)(rules, Random(f"{seed}/{rules.symbol}"), start_ns) for rules in symbols]
     now_ns, flush_ns = start_ns, start_ns + DEPTH_EVERY_NS
     while True:
         now_ns += int((0.2 + 1.6 * random.random()) * 1_000_000_000 / EVENTS_PER_S)
