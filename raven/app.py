@@ -181,7 +181,7 @@ def _bound(config: Config) -> Iterator[Sockets]:
 
 
 def _configured(feed: ResolvedFeed) -> ConfiguredFeed:
-    return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version, feed.book_top)
+    return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version, feed.book_top, feed.reader)
 
 
 def _broker_limits(config: Config) -> BrokerLimits:

@@ -26,7 +26,7 @@ from raven.feed.plan import make_session, plan_connections
 from raven.feed.rest import RestClient, open_rest_client
 from raven.feed.runner import run_connection
 from raven.feed.statistics import ConnectionStatistics, FeedState, FeedStatistics
-from raven.feed.transport import FeedSocket, OpenSocket, open_websocket
+from raven.feed.transport import DEFAULT_READER, FeedSocket, OpenSocket, Reader, open_websocket
 from raven.model.events import StatusCause
 from raven.model.topic import DEFAULT_VARIANTS, Kind, Selector, Topic
 
@@ -63,6 +63,7 @@ class ConfiguredFeed:
     Args:
         adapter_name: its entry point; `adapter_version`: of the package that offers it.
         book_top: whether the broker derives BOOK_TOP from its books.
+        reader: which implementation reads its WebSockets.
     """
 
     spec: FeedSpec
@@ -70,6 +71,7 @@ class ConfiguredFeed:
     adapter_name: str
     adapter_version: str
     book_top: bool = False
+    reader: Reader = DEFAULT_READER
 
 
 class Supervisor:
@@ -389,7 +391,12 @@ class Feed:
         if connection.url is None:
             await self._drive(link, rest, None)
             return
-        opening = self._open_socket(connection.url, headers=connection.headers, frame_bytes_max=connection.frame_bytes_max)
+        opening = self._open_socket(
+            connection.url,
+            headers=connection.headers,
+            frame_bytes_max=connection.frame_bytes_max,
+            reader=self._feed.reader,
+        )
         async with opening as socket:
             await self._drive(link, rest, socket)
 

@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -16,15 +17,15 @@ from trio.testing import MockClock
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from raven.adapter.batch import Batch, BatchItem, Carry, Down
+from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.contract import Adapter, Capabilities, Connection, FeedSpec, Session
 from raven.adapter.outputs import Output, Reconnect, Wakeup
-from raven.errors import ConnectFailed, ConnectionLost, InvalidValue
+from raven.errors import ConnectFailed, ConnectionLost, InvalidValue, RequestError
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState
 from raven.feed.transport import open_websocket
 from raven.model.events import Event, StatusCause, Trade
-from raven.model.topic import Kind, Topic
+from raven.model.topic import Kind, Selector, Topic
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
 
 CONFIG = SupervisorConfig(backoff_base_s=1, backoff_cap_s=8, stable_s=10, faults_max=5, fault_window_s=60)
@@ -115,15 +116,19 @@ class Venues:
     def __init__(self) -> None:
         self.started = trio.current_time()
         self.attempts: list[tuple[float, str]] = []
+        self.readers: set[str] = set()
         self.sockets: dict[str, MemorySocket] = {}
         self.refusing: set[str] = set()
         self.first_frames: list[bytes] = []
         self.close_s = 0.0
 
     @asynccontextmanager
-    async def open(self, url: str, *, headers: Mapping[str, str], frame_bytes_max: int) -> AsyncIterator[MemorySocket]:
+    async def open(
+        self, url: str, *, headers: Mapping[str, str], frame_bytes_max: int, reader: str = "websockets"
+    ) -> AsyncIterator[MemorySocket]:
         await trio.lowlevel.checkpoint()
         self.attempts.append((round(trio.current_time() - self.started, 6), url))
+        self.readers.add(reader)
         if url in self.refusing:
             raise ConnectFailed("venue:443: Connection refused")
         socket = self.sockets[url] = MemorySocket()
@@ -507,3 +512,127 @@ async def test_topics_are_down_within_half_a_second_of_a_fin() -> None:
                 assert trio.current_time() - started < 0.5
         nursery.cancel_scope.cancel()
     assert items == [down(StatusCause.FEED_DOWN, f"127.0.0.1:{port} ended the connection without closing it")]
+
+
+# ------------------------------------------------------------------------------------------------------------- at run time
+
+
+ETH = Selector("*", "ETH-USDT", frozenset({Kind.TRADE}))
+
+
+async def test_a_topic_is_added_without_touching_the_rest(autojump_clock: MockClock) -> None:
+    async with house(configured("a")) as h:
+        await trio.sleep(1)
+        h.items()
+        statistics = await h.supervisor.start_feed("a", [ETH])
+        assert statistics.topics == (topic("a"), topic("a", "ETH-USDT"))
+        await h.supervisor.start_feed("a", [ETH])
+        await trio.sleep(1)
+        assert [url for _, url in h.venues.attempts] == ["ws://a/BTC-USDT", "ws://a/ETH-USDT"]
+        assert h.items() == [Carry([topic("a", "ETH-USDT")]), Carry([])]
+
+
+async def test_a_topic_is_taken_away_and_its_connection_with_it(autojump_clock: MockClock) -> None:
+    async with house(configured("a", symbols=("BTC-USDT", "ETH-USDT"))) as h:
+        await trio.sleep(1)
+        h.items()
+        await h.supervisor.stop_feed("a", [Selector("a", "ETH-*")])
+        await h.supervisor.stop_feed("a", [Selector("a", "ETH-*")])
+        await trio.sleep(30)
+        assert len(h.venues.attempts) == 2
+        assert h.items() == [Carry([]), Drop([topic("a", "ETH-USDT")], StatusCause.OPERATOR, "stopped by an operator")]
+        assert h.states() == [FeedState.LIVE]
+
+
+async def test_one_connection_is_told_of_changes_while_it_stands(autojump_clock: MockClock) -> None:
+    told: list[tuple[str, tuple[Topic, ...]]] = []
+
+    class Told(PlainSession):
+        def on_subscribe(self, topics: Sequence[Topic]) -> Sequence[Output]:
+            told.append(("+", tuple(topics)))
+            return ()
+
+        def on_unsubscribe(self, topics: Sequence[Topic]) -> Sequence[Output]:
+            told.append(("-", tuple(topics)))
+            return ()
+
+    adapter = PlainAdapter(
+        connect=lambda spec: [Connection("main", f"ws://{spec.name}/all", spec.topics)],
+        begin=lambda spec, memory: Told(spec.name),
+    )
+    async with house(configured("a", adapter)) as h:
+        await trio.sleep(1)
+        await h.supervisor.start_feed("a", [ETH])
+        await trio.sleep(1)
+        await h.supervisor.stop_feed("a", [Selector("*", "BTC-USDT")])
+        await trio.sleep(1)
+        assert told == [("+", (topic("a", "ETH-USDT"),)), ("-", (topic("a"),))]
+        assert len(h.venues.attempts) == 1
+        assert h.states() == [FeedState.LIVE]
+
+
+async def test_a_feed_is_stopped_and_started_again_at_once(autojump_clock: MockClock) -> None:
+    async with house(configured("a"), configured("b")) as h:
+        await trio.sleep(1)
+        h.items()
+        assert (await h.supervisor.stop_feed("a")).state is FeedState.STOPPED
+        assert (await h.supervisor.stop_feed("a")).state is FeedState.STOPPED
+        await h.supervisor.start_feed("a")
+        await trio.sleep(1)
+        assert h.states() == [FeedState.LIVE, FeedState.LIVE]
+        dropped = Drop((topic("a"),), StatusCause.OPERATOR, "the feed was stopped")
+        assert [item for item in h.items() if isinstance(item, Drop)] == [dropped]
+        assert [url for _, url in h.venues.attempts] == ["ws://a/BTC-USDT", "ws://b/BTC-USDT", "ws://a/BTC-USDT"]
+
+
+async def test_a_parked_feed_can_be_started_again(autojump_clock: MockClock) -> None:
+    async with house(configured("a")) as h:
+        with trio.fail_after(60):
+            while h.states() != [FeedState.FAILED]:
+                await trio.sleep(0.5)
+                if h.states() == [FeedState.LIVE]:
+                    h.venues.sockets["ws://a/BTC-USDT"].arrive(b"boom")
+        await h.supervisor.start_feed("a")
+        await trio.sleep(1)
+        assert h.states() == [FeedState.LIVE]
+
+
+async def test_a_fault_that_others_saw_restarts_the_connection_and_is_counted(autojump_clock: MockClock) -> None:
+    async with house(configured("a", symbols=("BTC-USDT", "ETH-USDT"))) as h:
+        await trio.sleep(1)
+        h.items()
+        h.supervisor.report_fault("a", topic("a"), "a price that is no number")
+        h.supervisor.report_fault("a", topic("a"), "and one more in the same batch")
+        await trio.sleep(30)
+        (statistics,) = h.supervisor.statistics()
+        assert statistics.faults == 1
+        assert [url for _, url in h.venues.attempts].count("ws://a/BTC-USDT") == 2
+        assert [url for _, url in h.venues.attempts].count("ws://a/ETH-USDT") == 1
+        assert h.items() == [Down((topic("a"),), StatusCause.ADAPTER_FAILED, "a price that is no number")]
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "error"),
+    [
+        ("x", ETH, "name: there is no feed 'x': valid are a"),
+        ("a", Selector("b", "ETH-USDT", frozenset({Kind.TRADE})), "venue: 'b' is not this feed's: it is 'a'"),
+        ("a", Selector("a", "ETH-*", frozenset({Kind.TRADE})), "symbol: 'ETH-*' is a pattern: a feed is started by names"),
+        ("a", Selector("a", "ETH-USDT", frozenset({Kind.BOOK})), "kinds: 'book' is not valid: this feed can carry trade"),
+        ("a", Selector("a", "ETH-USDT"), "kinds: '' is not valid: this feed can carry trade"),
+    ],
+)
+async def test_what_cannot_be_started_is_refused_by_field(
+    name: str, selector: Selector, error: str, autojump_clock: MockClock
+) -> None:
+    async with house(configured("a")) as h:
+        await trio.sleep(1)
+        with pytest.raises(RequestError) as caught:
+            await h.supervisor.start_feed(name, [selector])
+        assert str(caught.value) == error
+        assert h.states() == [FeedState.LIVE]
+
+
+async def test_the_reader_is_the_one_that_is_configured(autojump_clock: MockClock) -> None:
+    async with house(attrs.evolve(configured("a"), reader="trio-websocket")) as h:
+        await trio.sleep(1)
+        assert h.venues.readers == {"trio-websocket"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -27,6 +27,7 @@ class ResolvedFeed:
         spec: what the adapter gets: name, topics without BOOK_TOP, options.
         adapter: imported and checked.
         entry: where it came from.
+        reader: which library reads its WebSockets.
         book_top: whether the core derives BOOK_TOP from the feed's books. The books are carried then, asked for or not.
     """
 
@@ -34,6 +35,7 @@ class ResolvedFeed:
     adapter: Adapter
     entry: AdapterEntry
     book_top: bool
+    reader: Literal["websockets", "trio-websocket"] = "websockets"
 
 
 def resolve_feeds(
@@ -69,7 +71,7 @@ def _resolve(feed: FeedTable, path: str, entries: Mapping[str, AdapterEntry]) ->
     options: Any = structure(adapter.options_type, feed.options, f"{path}.options")
     spec = FeedSpec(feed.name, topics_of(feed), options)
     _check_plan(spec, path, adapter, entry)
-    return ResolvedFeed(spec, adapter, entry, book_top=Kind.BOOK_TOP in feed.kind_set)
+    return ResolvedFeed(spec, adapter, entry, book_top=Kind.BOOK_TOP in feed.kind_set, reader=feed.reader)
 
 
 def topics_of(feed: FeedTable) -> tuple[Topic, ...]:

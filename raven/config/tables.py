@@ -146,6 +146,7 @@ class FeedTable:
         symbols: canonical symbols.
         kinds: labels of kinds ("trade", "book_top").
         intervals: of candles; of no effect without the kind "candle".
+        reader: which library reads the feed's WebSockets; "websockets" is the quicker one by far (docs/benchmarks.md).
         options: the adapter's own keys; the adapter's `options_type` says which.
     """
 
@@ -154,6 +155,7 @@ class FeedTable:
     symbols: tuple[str, ...] = attrs.field(validator=_symbols)
     kinds: tuple[str, ...] = attrs.field(validator=_kinds)
     intervals: tuple[str, ...] = attrs.field(default=("1m",), validator=_intervals)
+    reader: Literal["websockets", "trio-websocket"] = "websockets"
     options: dict[str, Any] = attrs.field(factory=dict)
 
     @property

@@ -67,7 +67,7 @@ class Link:
         finally:
             self._life, self._changes = None, None
         if self._ended_by is not None:
-            raise self._ended_by
+            raise self._ended_by from None
 
     def end(self, reason: AdapterFault | ConnectionLost) -> None:
         """End the present life, if there is one, for a reason that its session does not know of."""

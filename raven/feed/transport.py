@@ -54,7 +54,7 @@ class OpenSocket(Protocol):
     """How a supervisor opens a connection: `open_websocket`, or a fake of it."""
 
     def __call__(
-        self, url: str, *, headers: Mapping[str, str], frame_bytes_max: int
+        self, url: str, *, headers: Mapping[str, str], frame_bytes_max: int, reader: Reader
     ) -> AbstractAsyncContextManager[FeedSocket]:
         """As `open_websocket`."""
 

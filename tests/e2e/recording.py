@@ -17,15 +17,15 @@ class Recorded:
     """What one symbol's frames say, as the venue's own texts.
 
     Args:
-        trades: t, price, size, m, T (ms).
-        quotes: bid price, bid size, ask price, ask size.
-        deltas: those that follow the snapshot: u, bids, asks, E (ms).
+        trades: t, price, size, m, T (ms); without those that USD-M marks as no trade of the market (X).
+        quotes: bid price, bid size, ask price, ask size, T (ms) or None where the venue does not say.
+        deltas: those that follow the snapshot: u, bids, asks, T or else E (ms).
         snapshot: the REST answer.
         bids, asks: the book at the end.
     """
 
     trades: list[tuple[int, str, str, bool, int]] = attrs.field(factory=list)
-    quotes: list[tuple[str, str, str, str]] = attrs.field(factory=list)
+    quotes: list[tuple[str, str, str, str, int | None]] = attrs.field(factory=list)
     deltas: list[tuple[int, list[list[str]], list[list[str]], int]] = attrs.field(factory=list)
     snapshot: dict[str, Any] = attrs.field(factory=dict)
     bids: dict[float, float] = attrs.field(factory=dict)
@@ -55,14 +55,16 @@ def read_recording(file: Path, default_symbol: str = "BTCUSDT") -> dict[str, Rec
             stream = frame.get("stream", "")
             symbol = data.get("s") or (stream.partition("@")[0].upper() if stream else default_symbol)
             one = found.setdefault(symbol, Recorded())
-            if data.get("e") == "trade":
-                one.trades.append((data["t"], data["p"], data["q"], data["m"], data["T"]))
-            elif data.get("e") == "depthUpdate":
-                early.setdefault(symbol, []).append((data["u"], data["b"], data["a"], data["E"]))
+            kind = data.get("e")
+            if kind == "trade":
+                if data.get("X", "MARKET") == "MARKET":
+                    one.trades.append((data["t"], data["p"], data["q"], data["m"], data["T"]))
+            elif kind == "depthUpdate":
+                early.setdefault(symbol, []).append((data["u"], data["b"], data["a"], data.get("T", data["E"])))
             elif "lastUpdateId" in data:
                 one.snapshot = data
-            else:
-                one.quotes.append((data["b"], data["B"], data["a"], data["A"]))
+            elif kind in (None, "bookTicker"):  # spot's has no name
+                one.quotes.append((data["b"], data["B"], data["a"], data["A"], data.get("T")))
     for symbol, one in found.items():
         one.deltas = [delta for delta in early[symbol] if delta[0] > one.snapshot["lastUpdateId"]]
         one.build_book()

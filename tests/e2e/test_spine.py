@@ -6,6 +6,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -23,8 +24,8 @@ LIVE = v1.TopicStatusState.LIVE
 
 CONFIG = """
 [[feeds]]
-name = "binance-spot"
-adapter = "binance-spot"
+name = "{venue}"
+adapter = "{venue}"
 symbols = [{symbols}]
 kinds = ["trade", "quote", "book"]
 [feeds.options]
@@ -33,32 +34,48 @@ rest_url = "http://127.0.0.1:{rest}"
 """
 
 
+@attrs.frozen
+class Venue:
+    """One of the venue's markets: its adapter, how it ends a canonical symbol, and what else its options say."""
+
+    name: str
+    suffix: str = ""
+    options: str = ""
+
+    def canonical(self, symbol: str) -> str:
+        return f"{symbol.removesuffix('USDT')}-USDT{self.suffix}"
+
+
+SPOT = Venue("binance-spot")
+
+
 @pytest.mark.parametrize("file", [REAL, SYNTHETIC], ids=["real", "synthetic"])
 async def test_every_frame_arrives_once_in_order_with_its_numbers(file: Path, tmp_path: Path) -> None:
     if not file.exists():
         pytest.skip(f"{file.name} is not here: the recorded frames lie beside the checkout, in ../shared/frames")
+    await check_recording(SPOT, file, tmp_path)
+
+
+async def check_recording(venue: Venue, file: Path, tmp_path: Path) -> None:
+    """Everything that the file has of trades, quotes and books comes out at the other end."""
     recorded = read_recording(file)
-    events = await replay(file, recorded, tmp_path)
+    events = await replay(venue, file, recorded, tmp_path)
     for symbol, frames in recorded.items():
-        check_symbol([event for event in events if event.topic and event.topic.symbol == canonical(symbol)], frames)
+        check_symbol([event for event in events if event.topic and event.topic.symbol == venue.canonical(symbol)], frames)
 
 
-def canonical(symbol: str) -> str:
-    return f"{symbol.removesuffix('USDT')}-USDT"
-
-
-async def replay(file: Path, recorded: dict[str, Recorded], tmp_path: Path) -> list[v1.MarketEvent]:
+async def replay(venue: Venue, file: Path, recorded: dict[str, Recorded], tmp_path: Path) -> list[v1.MarketEvent]:
     """Raven first, then the client, then the venue, flat out: so that the client is there before the first frame."""
     ws, rest, server, out = free_port(), free_port(), Server(), tmp_path / "messages"
     config = tmp_path / "raven.toml"
-    symbols = ", ".join(f'"{canonical(symbol)}"' for symbol in recorded)
-    config.write_text(CONFIG.format(symbols=symbols, ws=ws, rest=rest))
+    symbols = ", ".join(f'"{venue.canonical(symbol)}"' for symbol in recorded)
+    config.write_text(CONFIG.format(venue=venue.name, symbols=symbols, ws=ws, rest=rest) + venue.options)
     expected = sum(len(one.trades) + len(one.quotes) + len(one.deltas) + 1 for one in recorded.values())
     emulator = raven_command(
-        "emulate", "binance-spot", "--frames", str(file), "--speed", "0", "--port", str(ws), "--rest-port", str(rest)
+        "emulate", venue.name, "--frames", str(file), "--speed", "0", "--port", str(ws), "--rest-port", str(rest)
     )
     async with server.running(config):
-        client = [sys.executable, str(Path(collector.__file__)), server.target, str(out), str(expected), "binance-spot"]
+        client = [sys.executable, str(Path(collector.__file__)), server.target, str(out), str(expected), venue.name]
         async with (
             process(client, lambda line: line == "subscribed", cwd=ROOT, PYTHONPATH=str(ROOT)) as reading,
             process(emulator, lambda line: "is emulated at" in line),
@@ -106,18 +123,20 @@ def check_trades(events: list[v1.MarketEvent], frames: Recorded) -> None:
 
 def check_quotes(events: list[v1.MarketEvent], frames: Recorded) -> None:
     assert len(events) == len(frames.quotes)
-    for event, texts in zip(events, frames.quotes, strict=True):
+    for event, (*texts, ts_ms) in zip(events, frames.quotes, strict=True):
         quote = event.quote
         assert quote is not None
         numbers = (quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size)
         assert all(same(number, text) for number, text in zip(numbers, texts, strict=True))
-        assert event.venue_ts_ns is None
+        assert event.venue_ts_ns == (None if ts_ms is None else ts_ms * 1_000_000)
 
 
 def check_book(events: list[v1.MarketEvent], frames: Recorded) -> None:
+    times = [event.venue_ts_ns for event in events if event.book_delta]
     deltas = [event.book_delta for event in events if event.book_delta]
     snapshots = [event.book_snapshot for event in events if event.book_snapshot]
     assert [delta.venue_sequence for delta in deltas] == [delta[0] for delta in frames.deltas]
+    assert times == [ts_ms * 1_000_000 for *_, ts_ms in frames.deltas]
     assert len(snapshots) == 1
     for delta, (_, bids, asks, _) in zip(deltas, frames.deltas, strict=True):
         for prices, sizes, levels in ((delta.bid_price, delta.bid_size, bids), (delta.ask_price, delta.ask_size, asks)):

@@ -34,7 +34,7 @@ def toy_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 def suite(pytester: pytest.Pytester, *arguments: str, **parts: str) -> pytest.RunResult:
     filled = {"plugins": IN_THE_MODULE, "adapter": "ToyAdapter", "kit": "KIT"} | parts
     pytester.makepyfile(SUITE.format(**filled))
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error", *arguments)
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
 
 
 def test_each_rule_is_a_test(pytester: pytest.Pytester) -> None:

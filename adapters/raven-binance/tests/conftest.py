@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from raven.adapter import FeedSpec, Fetch, Kind, Output, Reply, Topic
-from raven_binance import BinanceSpotAdapter, SpotOptions
+from raven.adapter import Adapter, FeedSpec, Fetch, Kind, Output, Reply, Topic
+from raven_binance import BinanceSpotAdapter, BinanceUsdmAdapter
 from raven_binance.session import BinanceSession
 
 VENUE = "binance-spot"
 START_NS = 1_723_161_253_000_000_000
-SYNTHETIC = Path(__file__).parent / "data" / "synthetic-spot.frames.gz"
-RECORDED = Path(__file__).parents[4] / "shared" / "frames" / "binance-spot-btcusdt.frames.gz"
+DATA = Path(__file__).parent / "data"
+RECORDED = Path(__file__).parents[4] / "shared" / "frames"
 
 
 def topics_of(*symbols: str, kinds: Sequence[Kind] = (Kind.TRADE, Kind.QUOTE, Kind.BOOK)) -> tuple[Topic, ...]:
@@ -23,13 +24,16 @@ def topics_of(*symbols: str, kinds: Sequence[Kind] = (Kind.TRADE, Kind.QUOTE, Ki
 
 
 class Driver:
-    """A session and the short way to speak to it."""
+    """A session and the short way to speak to it. Of several connections of a feed it is the last one's."""
+
+    venue: ClassVar[str] = VENUE
+    adapter: ClassVar[type[Adapter]] = BinanceSpotAdapter
 
     def __init__(self, *topics: Topic, memory: dict[str, object] | None = None, **options: object) -> None:
         self.memory: dict[str, object] = {} if memory is None else memory
-        adapter = BinanceSpotAdapter()
-        feed = FeedSpec(VENUE, topics, SpotOptions(**options))  # type: ignore[arg-type]
-        session = adapter.session(feed, adapter.connections(feed)[0], self.memory)
+        adapter = self.adapter()
+        feed = FeedSpec(self.venue, topics, adapter.options_type(**options))
+        session = adapter.session(feed, adapter.connections(feed)[-1], self.memory)
         assert isinstance(session, BinanceSession)
         self.session = session
         self.now_ns = START_NS
@@ -56,9 +60,21 @@ class Driver:
         return next((output for output in outputs if isinstance(output, Fetch)), None)
 
 
+class UsdmDriver(Driver):
+    """The same of USD-M."""
+
+    venue = "binance-usdm"
+    adapter = BinanceUsdmAdapter
+
+
 @pytest.fixture
 def driver() -> type[Driver]:
     return Driver
+
+
+@pytest.fixture
+def usdm() -> type[UsdmDriver]:
+    return UsdmDriver
 
 
 @pytest.fixture
@@ -68,11 +84,26 @@ def topics() -> object:
 
 @pytest.fixture
 def synthetic() -> Path:
-    return SYNTHETIC
+    return DATA / "synthetic-spot.frames.gz"
+
+
+@pytest.fixture
+def synthetic_usdm() -> Path:
+    return DATA / "synthetic-usdm.frames.gz"
+
+
+def _recorded(name: str) -> Path:
+    path = RECORDED / name
+    if not path.is_file():
+        pytest.skip(f"the recorded frames are not beside the checkout: {name} in ../shared/frames")
+    return path
 
 
 @pytest.fixture
 def recorded() -> Path:
-    if not RECORDED.is_file():
-        pytest.skip(f"the recorded frames are not beside the checkout: {RECORDED.name} in ../shared/frames")
-    return RECORDED
+    return _recorded("binance-spot-btcusdt.frames.gz")
+
+
+@pytest.fixture
+def recorded_usdm() -> Path:
+    return _recorded("binance-usdm-btcusdt.frames.gz")

@@ -13,6 +13,7 @@ from raven.structure import structure
 from raven_binance import BinanceSpotAdapter, SpotOptions
 from raven_binance.adapter import STREAMS_PER_CONNECTION_MAX
 from raven_binance.catalogue import parse_exchange_info, spot_instrument, trim_decimal
+from raven_binance.market import SPOT_INTERVALS
 from raven_binance.symbols import canonical_symbol, format_stream_symbol, format_venue_symbol, split_venue_symbol
 
 # Keys and filters as `rest-api.md` has them; the NOTIONAL filter stands last but one on purpose.
@@ -86,7 +87,9 @@ def test_a_symbol_that_is_not_spot(symbol: str) -> None:
 def test_the_entry_point_leads_to_the_adapter() -> None:
     adapter = load_adapter("binance-spot")
     assert isinstance(adapter, BinanceSpotAdapter)
-    assert adapter.capabilities == Capabilities(frozenset({Kind.TRADE, Kind.QUOTE, Kind.BOOK, Kind.INSTRUMENT}))
+    kinds = {Kind.TRADE, Kind.QUOTE, Kind.BOOK, Kind.CANDLE, Kind.TICKER, Kind.INSTRUMENT}
+    assert adapter.capabilities == Capabilities(frozenset(kinds), SPOT_INTERVALS)
+    assert (SPOT_INTERVALS[0], len(SPOT_INTERVALS)) == ("1s", 16)
     assert structure(adapter.options_type, {}) == SpotOptions()
 
 

@@ -16,6 +16,7 @@ from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot, Gap, Quote, Side, Trade
 
 Levels = dict[Decimal, Decimal]
+PLAYED = ("trade", "bookTicker", "depth@100ms", "depth@0ms", "snapshot")
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
@@ -40,11 +41,13 @@ class DirectBook:
         self.last_id: int | None = None
         self.passed_on = 0
         self.whole = True
+        self.times: list[int | None] = []
         self.bids: Levels = {}
         self.asks: Levels = {}
 
     def snapshot(self, data: dict[str, Any]) -> None:
         self.last_id = data["lastUpdateId"]
+        self.times.append(data["T"] * 1_000_000 if "T" in data else None)
         self.change(data["bids"], data["asks"])
         for delta in self.early:
             self.delta(delta)
@@ -53,9 +56,11 @@ class DirectBook:
         if self.last_id is None:
             self.early.append(data)
         elif data["u"] > self.last_id:
-            self.whole = self.whole and data["U"] <= self.last_id + 1
+            joins = data["pu"] == self.last_id if "pu" in data and self.passed_on else data["U"] <= self.last_id + 1
+            self.whole = self.whole and joins
             self.last_id = data["u"]
             self.passed_on += 1
+            self.times.append(data.get("T", data["E"]) * 1_000_000)
             self.change(data["b"], data["a"])
 
     def change(self, bids: list[list[str]], asks: list[list[str]]) -> None:
@@ -70,9 +75,15 @@ def in_floats(levels: Levels, *, down: bool) -> list[tuple[float, float]]:
     return [(float(price), float(size)) for price, size in sorted(levels.items(), reverse=down)]
 
 
-def play(path: Path, driver: Any, topics: Any, *symbols: str) -> tuple[list[Any], dict[str, DirectBook], list[Any]]:
+def venue_symbol_of(symbol: str) -> str:
+    return symbol.removesuffix("-PERP").replace("-", "")
+
+
+def play(
+    path: Path, driver: Any, topics: Any, *symbols: str, **options: Any
+) -> tuple[list[Any], dict[str, DirectBook], list[Any]]:
     """All outputs of a session that got the recording, the direct books, and the loaded lines."""
-    session = driver(*topics(*symbols))
+    session = driver(*(topic._replace(venue=driver.venue) for topic in topics(*symbols)), **options)
     session.now_ns = lines(path)[0][0]
     session.connect()
     fetches = {
@@ -80,11 +91,13 @@ def play(path: Path, driver: Any, topics: Any, *symbols: str) -> tuple[list[Any]
         for output in session.frame('{"result":null,"id":1}')
         if isinstance(output, Fetch)
     }
-    books: dict[str, DirectBook] = {symbol.replace("-", ""): DirectBook() for symbol in symbols}
+    books: dict[str, DirectBook] = {venue_symbol_of(symbol): DirectBook() for symbol in symbols}
     outputs: list[Any] = []
     frames = []
     for session.now_ns, text in lines(path):
-        symbol, what, data = loaded(text, symbols[0].replace("-", ""))
+        symbol, what, data = loaded(text, venue_symbol_of(symbols[0]))
+        if what not in PLAYED:
+            continue
         frames.append((symbol, what, data, session.now_ns))
         if what == "snapshot":
             books[symbol].snapshot(data)
@@ -104,25 +117,33 @@ def expected_quote(data: dict[str, Any]) -> Quote:
     return Quote(float(data["b"]), float(data["B"]), float(data["a"]), float(data["A"]))
 
 
-def check(path: Path, driver: Any, topics: Any, *symbols: str) -> Counter[type]:
+def check(path: Path, driver: Any, topics: Any, *symbols: str, **options: Any) -> Counter[type]:
     """Every event is the frame's, in its order, once; the books are those of the frames. How many there were of each."""
-    outputs, direct, frames = play(path, driver, topics, *symbols)
-    assert all(isinstance(output, Event) for output in outputs), [item for item in outputs if isinstance(item, Count)][:3]
+    outputs, direct, frames = play(path, driver, topics, *symbols, **options)
+    excluded = [data for _, what, data, _ in frames if what == "trade" and data.get("X", "MARKET") != "MARKET"]
+    counted = [output for output in outputs if not isinstance(output, Event)]
+    assert counted == [Count("excluded_trade")] * len(excluded)
+    outputs = [output for output in outputs if isinstance(output, Event)]
     for symbol in symbols:
-        venue_symbol = symbol.replace("-", "")
+        venue_symbol = venue_symbol_of(symbol)
         mine = [frame for frame in frames if frame[0] == venue_symbol]
         events = {kind: [event for event in outputs if event.topic == (*event.topic[:1], symbol, kind, "")] for kind in Kind}
         assert [(event.payload, event.venue_ts_ns, event.received_ts_ns) for event in events[Kind.TRADE]] == [
-            (expected_trade(data), data["T"] * 1_000_000, stamp) for _, what, data, stamp in mine if what == "trade"
+            (expected_trade(data), data["T"] * 1_000_000, stamp)
+            for _, what, data, stamp in mine
+            if what == "trade" and data not in excluded
         ]
         assert [(event.payload, event.venue_ts_ns, event.received_ts_ns) for event in events[Kind.QUOTE]] == [
-            (expected_quote(data), None, stamp) for _, what, data, stamp in mine if what == "bookTicker"
+            (expected_quote(data), data["T"] * 1_000_000 if "T" in data else None, stamp)
+            for _, what, data, stamp in mine
+            if what == "bookTicker"
         ]
         check_book(events[Kind.BOOK], direct[venue_symbol])
     return Counter(type(output.payload) for output in outputs)
 
 
 def check_book(events: list[Event], direct: DirectBook) -> None:
+    assert [event.venue_ts_ns for event in events] == direct.times
     snapshot, *deltas = (event.payload for event in events)
     assert isinstance(snapshot, BookSnapshot)
     book = OrderBook(snapshot)
@@ -146,6 +167,17 @@ def test_the_synthetic_frames(synthetic: Path, driver: Any, topics: Any) -> None
     counts = check(synthetic, driver, topics, "BTC-USDT", "ETH-USDT")
     assert counts[BookSnapshot] == 2
     assert counts[Trade] == 522 + 488
+
+
+def test_the_recorded_frames_of_usdm(recorded_usdm: Path, usdm: Any, topics: Any) -> None:
+    counts = check(recorded_usdm, usdm, topics, "BTC-USDT-PERP", depth_speed="0ms")
+    assert counts == {Trade: 3888, Quote: 19069, BookSnapshot: 1, BookDelta: 2011}
+
+
+def test_the_synthetic_frames_of_usdm(synthetic_usdm: Path, usdm: Any, topics: Any) -> None:
+    counts = check(synthetic_usdm, usdm, topics, "BTC-USDT-PERP", "ETH-USDT-PERP")
+    assert counts[BookSnapshot] == 2
+    assert counts[Trade] == 637
 
 
 @pytest.mark.parametrize("lost", ["trade", "depth@100ms"])
