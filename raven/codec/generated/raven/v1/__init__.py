@@ -1212,9 +1212,7 @@ class Instrument(betterproto2.Message):
 
     type: "InstrumentType" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: InstrumentType(0))
 
-    status: "InstrumentStatus" = betterproto2.field(
-        5, betterproto2.TYPE_ENUM, default_factory=lambda: InstrumentStatus(0)
-    )
+    status: "InstrumentStatus" = betterproto2.field(5, betterproto2.TYPE_ENUM, default_factory=lambda: InstrumentStatus(0))
 
     base: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
 
@@ -1501,9 +1499,7 @@ class MarketEvent(betterproto2.Message):
 
     quote: "Quote | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
-    book_snapshot: "BookSnapshot | None" = betterproto2.field(
-        12, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
-    )
+    book_snapshot: "BookSnapshot | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
     book_delta: "BookDelta | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
@@ -1515,13 +1511,9 @@ class MarketEvent(betterproto2.Message):
 
     mark_price: "MarkPrice | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
-    open_interest: "OpenInterest | None" = betterproto2.field(
-        18, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
-    )
+    open_interest: "OpenInterest | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
-    liquidation: "Liquidation | None" = betterproto2.field(
-        19, betterproto2.TYPE_MESSAGE, optional=True, group="payload"
-    )
+    liquidation: "Liquidation | None" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
     instrument: "Instrument | None" = betterproto2.field(20, betterproto2.TYPE_MESSAGE, optional=True, group="payload")
 
@@ -1678,19 +1670,13 @@ class StreamMarketDataRequest(betterproto2.Message):
     optional, and only first
     """
 
-    subscribe: "SubscribeRequest | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True, group="request"
-    )
+    subscribe: "SubscribeRequest | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="request")
 
-    unsubscribe: "UnsubscribeRequest | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True, group="request"
-    )
+    unsubscribe: "UnsubscribeRequest | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="request")
 
     ping: "Ping | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="request")
 
-    authenticate: "Authenticate | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True, group="request"
-    )
+    authenticate: "Authenticate | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="request")
     """
     a fresh token before the old one expires
     """
@@ -1720,9 +1706,7 @@ class StreamMarketDataResponse(betterproto2.Message):
     always first
     """
 
-    subscribed: "SubscribeResponse | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True, group="control"
-    )
+    subscribed: "SubscribeResponse | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="control")
 
     unsubscribed: "UnsubscribeResponse | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, optional=True, group="control"
@@ -1732,9 +1716,7 @@ class StreamMarketDataResponse(betterproto2.Message):
 
     draining: "Draining | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="control")
 
-    slow_warning: "SlowWarning | None" = betterproto2.field(
-        9, betterproto2.TYPE_MESSAGE, optional=True, group="control"
-    )
+    slow_warning: "SlowWarning | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True, group="control")
 
     goodbye: "Goodbye | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="control")
     """
@@ -1921,13 +1903,9 @@ class TopicStatus(betterproto2.Message):
     Data quality of the topic, sent on change and (LOCAL) on subscribe. Part of the sequence, the log and history.
     """
 
-    state: "TopicStatusState" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: TopicStatusState(0)
-    )
+    state: "TopicStatusState" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: TopicStatusState(0))
 
-    cause: "TopicStatusCause" = betterproto2.field(
-        2, betterproto2.TYPE_ENUM, default_factory=lambda: TopicStatusCause(0)
-    )
+    cause: "TopicStatusCause" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: TopicStatusCause(0))
 
     text: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
@@ -2416,9 +2394,7 @@ class ControlServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.stop_feed(request)
         await stream.send_message(response)
 
-    async def __rpc_list_clients(
-        self, stream: "grpclib.server.Stream[ListClientsRequest, ListClientsResponse]"
-    ) -> None:
+    async def __rpc_list_clients(self, stream: "grpclib.server.Stream[ListClientsRequest, ListClientsResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.list_clients(request)
@@ -2526,9 +2502,7 @@ class MarketDataServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield GetLatestResponse()
 
-    async def get_historical_data(
-        self, message: "GetHistoricalDataRequest"
-    ) -> "AsyncIterator[GetHistoricalDataResponse]":
+    async def get_historical_data(self, message: "GetHistoricalDataRequest") -> "AsyncIterator[GetHistoricalDataResponse]":
         """
         Stored events of the matching topics, oldest first, then ends.
         """
