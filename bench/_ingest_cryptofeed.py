@@ -1,6 +1,6 @@
 """cryptofeed's side of `ingest.py`: its Binance feed as it comes, with callbacks that only count. Runs in its own environment.
 
-    python _ingest_cryptofeed.py WORKLOAD PORT EVENTS WARMUP CORE
+python _ingest_cryptofeed.py WORKLOAD PORT EVENTS WARMUP CORE
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ CHANNELS = {"trades": TRADES, "depth": L2_BOOK}
 
 
 def local_binance(port: int) -> type[Binance]:
-    """Its Binance with other addresses. It refuses ws://, so the address is put right behind its back: no TLS on either side."""
+    """Its Binance with other addresses. It refuses ws://, so the address is set afterwards: there is no TLS on either side."""
 
     class LocalBinance(Binance):
-        websocket_endpoints = [WebsocketEndpoint(f"wss://127.0.0.1:{port}")]
-        rest_endpoints = [RestEndpoint(f"http://127.0.0.1:{port}", routes=Binance.rest_endpoints[0].routes)]
+        websocket_endpoints = [WebsocketEndpoint(f"wss://127.0.0.1:{port}")]  # noqa: RUF012
+        rest_endpoints = [RestEndpoint(f"http://127.0.0.1:{port}", routes=Binance.rest_endpoints[0].routes)]  # noqa: RUF012
 
         def connect(self):
             connections = super().connect()

@@ -1,6 +1,6 @@
 """Raven's side of `ingest.py`: a supervised Binance feed, the memory channel and the broker, without clients.
 
-    python _ingest_raven.py WORKLOAD PORT EVENTS WARMUP CORE [--tops] [--reader NAME] [--profile FILE]
+python _ingest_raven.py WORKLOAD PORT EVENTS WARMUP CORE [--tops] [--reader NAME] [--profile FILE]
 """
 
 from __future__ import annotations

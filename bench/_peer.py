@@ -1,4 +1,4 @@
-"""The environment that the program to compare with lives in: made once, from `cryptofeed.lock`, beside nox's own environments."""
+"""The environment of the program to compare with: made once, from `cryptofeed.lock`, beside nox's own environments."""
 
 from __future__ import annotations
 

@@ -111,7 +111,8 @@ def measure(workload: str, events: int, rounds: int, peer: Path | None) -> dict[
         for number in range(1, rounds + 1):
             for column, command in columns.items():
                 runs[column].append(run_program(command, venue, events))
-            print(f"  round {number}: " + "  ".join(f"{column} {runs[column][-1].rate:,.0f}/s" for column in columns), flush=True)
+            rates = "  ".join(f"{column} {runs[column][-1].rate:,.0f}/s" for column in columns)
+            print(f"  round {number}: {rates}", flush=True)
     return runs
 
 

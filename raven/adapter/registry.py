@@ -44,7 +44,7 @@ def find_adapters(points: Iterable[EntryPoint] | None = None) -> dict[str, Adapt
     """All names under the group, in order. `points` stands in for what is installed."""
     found: dict[str, list[EntryPoint]] = defaultdict(list)
     for point in entry_points(group=GROUP) if points is None else points:
-        if point not in found[point.name]:  # an editable install can list a package twice
+        if _distribution(point) not in map(_distribution, found[point.name]):  # an editable install can list a package twice
             found[point.name].append(point)
     return {name: _entry(name, found[name]) for name in sorted(found)}
 

@@ -11,7 +11,7 @@ from struct import Struct
 
 from raven.codec.payloads import encode_payload, encode_topic
 from raven.codec.varint import varint
-from raven.model.events import Event, Quote, Trade
+from raven.model.events import BookDelta, Event, Quote, Trade
 from raven.model.topic import Topic
 
 __all__ = ["SENT_TS_SIZE", "TopicEncoder", "sent_ts"]
@@ -19,6 +19,8 @@ __all__ = ["SENT_TS_SIZE", "TopicEncoder", "sent_ts"]
 # tag and value, in the order of field numbers: sequence 3, venue_ts_ns 4, received_ts_ns 5, first_sequence 6
 _SEQUENCE = Struct("<BQ").pack
 _TIME = Struct("<Bq").pack
+_STAMPS = Struct("<BQBqBq").pack
+_STAMPS_SIZE = 27
 # ... then trade 10: tag, length, price, size, aggressor, trade_id's tag and length
 _TRADE = Struct("<BQBqBqBBBdBdBBBB").pack
 _TRADE_BODY, _TRADE_FIXED = 22, 9 + 18 + 2 + 22
@@ -42,12 +44,13 @@ def sent_ts(now_ns: int) -> bytes:
 class TopicEncoder:
     """Encodes the events of one topic within one epoch."""
 
-    __slots__ = ("_prefix", "_quote", "_quote_timed", "_trades")
+    __slots__ = ("_prefix", "_quote", "_quote_timed", "_stamped", "_trades")
 
     def __init__(self, topic: Topic, epoch: int) -> None:
         name = encode_topic(*topic)
         self._prefix = b"\x0a" + varint(len(name)) + name + _SEQUENCE(0x11, epoch)
         size = len(self._prefix)
+        self._stamped = size + _STAMPS_SIZE
         # the element's own tag and length belong to the prefix where the rest has a fixed size
         self._trades = [self._element(size + _TRADE_FIXED + id_size) for id_size in range(_ID_MAX)]
         self._quote = self._element(size + _QUOTE_FIXED)
@@ -104,6 +107,15 @@ class TopicEncoder:
                     0x19, sequence, 0x21, venue_ts, 0x29, received_ts, 0x5A, 36,
                     0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size,
                 )  # fmt: skip
+        elif isinstance(payload, BookDelta) and venue_ts is not None:
+            levels = encode_payload(payload)
+            return (
+                b"\x0a"
+                + varint(self._stamped + len(levels))
+                + self._prefix
+                + _STAMPS(0x19, sequence, 0x21, venue_ts, 0x29, received_ts)
+                + levels
+            )
         return self.encode_general(event, sequence)
 
     def encode_general(self, event: Event, sequence: int, *, flags: int = 0, first_sequence: int = 0) -> bytes:

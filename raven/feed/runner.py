@@ -36,11 +36,14 @@ from raven.feed.limits import FeedLimits
 from raven.feed.sampling import SampleLog, format_sample
 from raven.feed.statistics import ConnectionCounters
 from raven.feed.transport import FeedSocket
-from raven.model.events import Event
+from raven.model.events import Event, Flag
 
 __all__ = ["run_connection"]
 
 log = structlog.get_logger("raven.feed")
+
+VENUE_TS_NS_MIN = 1_230_768_000 * 10**9  # 2009-01-01, when there was nothing to trade yet
+VENUE_AHEAD_NS_MAX = 24 * 3600 * 10**9
 
 _ITEMS = frozenset({Established, Refused, Resync, Catalogue})  # beside Event, what goes on to the broker
 
@@ -82,6 +85,13 @@ async def run_connection(
     finally:
         counters.end()
     return runner.outcome()
+
+
+def _mark_time(event: Event) -> None:
+    """Flag a time that no venue can mean: before there was one, or a day ahead of us. It is passed on as sent."""
+    venue_ts_ns = event.venue_ts_ns
+    if venue_ts_ns is not None and not VENUE_TS_NS_MIN <= venue_ts_ns <= event.received_ts_ns + VENUE_AHEAD_NS_MAX:
+        event.flags |= Flag.SUSPECT_TIME
 
 
 class _Runner:
@@ -225,7 +235,8 @@ class _Runner:
                 kind = type(output)
                 if kind is Event:
                     events += 1
-                    items.append(output)  # type: ignore[arg-type]  # the comparison of types says what it is
+                    _mark_time(output)  # type: ignore[arg-type]  # the comparison of types says what it is
+                    items.append(output)  # type: ignore[arg-type]
                 elif kind in _ITEMS:
                     items.append(output)  # type: ignore[arg-type]
                 elif kind is Reconnect:

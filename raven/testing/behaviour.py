@@ -10,7 +10,7 @@ import attrs
 
 from raven.adapter import Catalogue, Event, Kind, Output, Resync, Topic
 from raven.codec.encoder import TopicEncoder
-from raven.errors import InvalidName, InvalidValue, shown
+from raven.errors import AdapterFault, InvalidName, InvalidValue, shown
 from raven.model.events import BookDelta, BookSnapshot, Candle, Trade, payload_kinds
 from raven.model.instrument import Instrument
 from raven.model.topic import check_symbol
@@ -139,8 +139,8 @@ def _findings_without(subject: Subject, scenario: Scenario, topic: Topic) -> Ite
     less = attrs.evolve(scenario, topics=topics)
     try:
         connection_of(subject.adapter, less)
-    except InvalidValue:
-        return  # it may refuse a feed without it
+    except (InvalidValue, AdapterFault):
+        return  # it may refuse a feed without it, or need this connection no longer
     for event in events_of(play(open_session(subject.adapter, less), less)):
         if event.topic not in less.all_topics:
             yield f"an event of {event.topic}, in a feed that does not have it"

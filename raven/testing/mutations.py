@@ -173,7 +173,7 @@ DISORDERS: Mapping[str, Mapping[str, Disorder]] = {
 """Name to the ways in which it happens."""
 
 
-# ---- helpers of the rules
+# ---- what the rules ask about frames
 
 
 def telling_frames(frames: Sequence[Frame]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -212,8 +212,8 @@ class Feeding:
 
     async def _venue_book(self, client: httpx.AsyncClient, symbol: str) -> OrderBook:
         reply = await client.get(f"{self.rest_url}/api/v3/depth?symbol={symbol.replace('-', '')}&limit=5000")
-        sides = [[(float(price), float(size)) for price, size in reply.json()[side]] for side in ("bids", "asks")]
-        return OrderBook(BookSnapshot(*(column for side in sides for column in zip(*side, strict=True))))
+        bids, asks = ([(float(price), float(size)) for price, size in reply.json()[side]] for side in ("bids", "asks"))
+        return OrderBook(BookSnapshot(*zip(*bids, strict=True), *zip(*asks, strict=True)))  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------------------------------------------ the validator
 
@@ -275,9 +275,9 @@ def check_trades(events: list[v1.MarketEvent], recorded: Recorded) -> None:
 
 def check_quotes(events: list[v1.MarketEvent], recorded: Recorded) -> None:
     """Quotes of the venue, none twice, in order. A quote stands for itself: one that is lost is made good by the next."""
-    wanted = iter([tuple(map(float, quote[:4])) for quote in recorded.quotes])
+    wanted: Iterator[tuple[float | None, ...]] = iter([tuple(map(float, quote[:4])) for quote in recorded.quotes])
     for event in events:
-        if event.quote is not None and not event.flags:
+        if event.quote is not None and not event.flags and None not in _numbers(event.quote):
             assert _numbers(event.quote) in wanted
 
 

@@ -96,7 +96,7 @@ class BinanceUsdmAdapter(_BinanceAdapter):
     capabilities: ClassVar[Capabilities] = Capabilities(usdm_market().kinds, USDM_INTERVALS)
     options_type: ClassVar[type] = UsdmOptions
     idle_timeout_s: ClassVar[float] = 75.0  # the venue pings every 3 minutes only; the session asks when it hears nothing
-    sends_per_s_max: ClassVar[float] = 8.0  # the venue's limit is 10, and pongs count too
+    sends_per_s_max: ClassVar[float] = 5.0  # half of the venue's limit; a message has up to 200 streams
 
     def market(self, options: UsdmOptions) -> Market:
         """By the stream that trades come from and the speed of books."""

@@ -158,11 +158,10 @@ class BinanceSession(Session):
 
     def _carry(self, topics: Iterable[Topic]) -> list[Output]:
         known = set(self._carried.values())
+        fresh = [topic for topic in dict.fromkeys(topics) if topic not in self._carried]
         outputs: list[Output] = []
         names: list[str] = []
-        for topic in dict.fromkeys(topics):
-            if topic in self._carried:
-                continue
+        for topic in fresh:
             try:
                 name = self._add(topic)
             except InvalidValue as error:
@@ -176,7 +175,7 @@ class BinanceSession(Session):
                 names.append(name)
         outputs += self._send(self._requests.subscribe(names))
         new = [symbol for symbol in dict.fromkeys(self._carried.values()) if symbol not in known]
-        return outputs + self._listing.ask(new, self._now_ns) + self._start_polls(topics)
+        return outputs + self._listing.ask(new, self._now_ns) + self._start_polls(fresh)
 
     def _add(self, topic: Topic) -> str | None:
         """Take `topic` in; its stream's name, if it has one. Raises InvalidValue."""
@@ -200,8 +199,8 @@ class BinanceSession(Session):
         self._silent.add(name)
         self._left.discard(name)
 
-    def _start_polls(self, topics: Iterable[Topic]) -> list[Output]:
-        carried = [topic for topic in dict.fromkeys(topics) if topic in self._carried]
+    def _start_polls(self, fresh: Iterable[Topic]) -> list[Output]:
+        carried = [topic for topic in fresh if topic in self._carried]
         outputs: list[Output] = []
         if self._market.funding_info_path and any(topic.kind is Kind.FUNDING for topic in carried):
             outputs += self._intervals.start(self._now_ns)

@@ -100,7 +100,7 @@ class QuoteStream(Stream):
         self._last_id: int = memory.get(self._key, -1)
 
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
-        """One best bid and ask. Price 0 is how the venue writes an empty side: it becomes None."""
+        """One best bid and ask. Price 0 is how the venue writes an empty side: it becomes None. A crossed one is suspect."""
         message = parse_book_ticker(frame)
         if message.business == OTHER_BUSINESS:
             return FOREIGN
@@ -112,7 +112,8 @@ class QuoteStream(Stream):
             quote.bid_price = quote.bid_size = None
         if not message.ask_price:
             quote.ask_price = quote.ask_size = None
-        return (Event(self.topic, quote, received_ts_ns, time_ns(message.transaction_time)),)
+        flags = SUSPECT if 0.0 < message.ask_price <= message.bid_price else 0
+        return (Event(self.topic, quote, received_ts_ns, time_ns(message.transaction_time), flags),)
 
 
 class BookStream(Stream):
@@ -167,7 +168,8 @@ class BookStream(Stream):
             return outcome, []
         (bid_price, bid_size), (ask_price, ask_size) = columns(reply.bids), columns(reply.asks)
         snapshot = BookSnapshot(bid_price, bid_size, ask_price, ask_size, reply.last_id)
-        flags = SUSPECT if 0.0 in bid_price or 0.0 in ask_price else 0
+        crossed = bid_price and ask_price and bid_price[0] >= ask_price[0]
+        flags = SUSPECT if crossed or 0.0 in bid_price or 0.0 in ask_price else 0
         return outcome, [Event(self.topic, snapshot, received_ts_ns, time_ns(reply.transaction_time), flags), *held]
 
     def restart(self) -> None:

@@ -135,7 +135,8 @@ _decode_depth_reply = msgspec.json.Decoder(DepthReply, strict=False).decode
 _decode_control = msgspec.json.Decoder(ControlMessage).decode
 _decode_error = msgspec.json.Decoder(ErrorBody).decode
 
-UNREADABLE = (msgspec.MsgspecError, RecursionError)  # the second is how a frame of a million brackets shows
+# RecursionError is how a million brackets show, UnicodeDecodeError how a text that is not UTF-8 does.
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 T = TypeVar("T")
 
 

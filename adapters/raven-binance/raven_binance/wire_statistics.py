@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from raven_binance.wire import Number, VenueTime, frame_parser
+from raven_binance.wire import Number, UpdateId, VenueTime, frame_parser
 
 __all__ = ["Kline", "KlineMessage", "TickerMessage", "parse_kline", "parse_ticker"]
 
@@ -20,7 +20,7 @@ class Kline(Struct, gc=False):
     close: Number = field(name="c")
     volume: Number = field(name="v")
     quote_volume: Number = field(name="q")
-    trades: int = field(name="n")
+    trades: UpdateId = field(name="n")
     taker_buy_volume: Number = field(name="V")
     closed: bool = field(name="x")
 

@@ -171,13 +171,13 @@ def test_the_synthetic_frames(synthetic: Path, driver: Any, topics: Any) -> None
 
 def test_the_recorded_frames_of_usdm(recorded_usdm: Path, usdm: Any, topics: Any) -> None:
     counts = check(recorded_usdm, usdm, topics, "BTC-USDT-PERP", depth_speed="0ms")
-    assert counts == {Trade: 3888, Quote: 19069, BookSnapshot: 1, BookDelta: 2011}
+    assert counts == {Trade: 3888, Quote: 19069, BookSnapshot: 1, BookDelta: 2038}
 
 
 def test_the_synthetic_frames_of_usdm(synthetic_usdm: Path, usdm: Any, topics: Any) -> None:
     counts = check(synthetic_usdm, usdm, topics, "BTC-USDT-PERP", "ETH-USDT-PERP")
     assert counts[BookSnapshot] == 2
-    assert counts[Trade] == 637
+    assert counts[Trade] == 638
 
 
 @pytest.mark.parametrize("lost", ["trade", "depth@100ms"])

@@ -24,7 +24,7 @@ from raven.adapter import (
     Topic,
     Wakeup,
 )
-from raven.model.events import BookDelta, BookSnapshot, Flag, Gap, GapCause, Quote, Side, StatusCause, Trade
+from raven.model.events import BookDelta, BookSnapshot, Flag, Gap, GapCause, Quote, Side, State, StatusCause, Trade
 from raven_binance.book_sync import SNAPSHOT_TRIES_MAX
 
 BTC_TRADE, BTC_QUOTE, BTC_BOOK = (Topic("binance-spot", "BTC-USDT", kind) for kind in (Kind.TRADE, Kind.QUOTE, Kind.BOOK))
@@ -121,6 +121,8 @@ def test_a_stream_that_stays_silent_is_subscribed_once_more(driver: Any) -> None
     assert of(Count, session.after(59)) == []
     outputs = session.after(1)
     assert of(Count, outputs) == [Count("silent_stream", 1)]
+    (stale,) = of(Event, outputs)
+    assert (stale.topic, stale.payload.state, stale.payload.cause) == (BTC_QUOTE, State.STALE, StatusCause.VENUE_SILENT)
     assert sent(outputs) == [{"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 2}]
     assert of(Established, session.frame('{"result":null,"id":2}')) == []  # it was established already
     assert [output for output in session.after(3000) if not isinstance(output, Wakeup)] == []

@@ -49,14 +49,14 @@ def close_frame(code: int | None, reason: str = "") -> bytes:
 
 def fragmented(payload: bytes, pieces: int) -> bytes:
     """One text message in so many frames, or in as many as it has bytes."""
-    parts = list(cut_up(payload, pieces))
+    parts = list(cut_up(payload, pieces)) or [b""]
     last = len(parts) - 1
     return b"".join(server_frame(part, CONTINUATION if index else TEXT, fin=index == last) for index, part in enumerate(parts))
 
 
 def cut_up(data: bytes, pieces: int) -> Iterator[bytes]:
     """`data` in at most so many parts of one size, the last one shorter."""
-    size = -(-len(data) // pieces)
+    size = max(1, -(-len(data) // pieces))
     return (data[start : start + size] for start in range(0, len(data), size))
 
 

@@ -1,20 +1,17 @@
 """A seeded market in the venue's own frames: several symbols, each with a book, trades and quotes that agree; pure.
 
 The same seed and start give the same frames on every Python: only `Random.random` and exact arithmetic are used.
-Run as a module with a market and a path, it writes the synthetic recording that the tests use.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from random import Random
 
 import attrs
 
-from raven_binance.emulator.frames import Record, write_frames
+from raven_binance.emulator.frames import Record
 from raven_binance.emulator.rules import SYMBOLS, SymbolRules
 from raven_binance.emulator.statistics import Statistics
 
@@ -215,15 +212,3 @@ class SpotMarket:
 
     def _size(self, lots: int) -> str:
         return self._rules.size(lots)
-
-
-def main() -> None:
-    """`python -m raven_binance.emulator.generator spot|usdm PATH`."""
-    from raven_binance.emulator.contracts import synthetic_usdm_records
-
-    records = {"spot": synthetic_records, "usdm": synthetic_usdm_records}[sys.argv[1]]
-    write_frames(Path(sys.argv[2]), records())
-
-
-if __name__ == "__main__":
-    main()

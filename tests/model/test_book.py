@@ -1,0 +1,149 @@
+"""The order book, against a plain dictionary that is sorted whenever someone asks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raven.model.book import UNSEEN_MAX, OrderBook
+from raven.model.events import BookDelta, BookSnapshot
+
+SNAPSHOT = BookSnapshot((10.0, 9.0, 8.0), (1.0, 2.0, 3.0), (11.0, 12.0), (4.0, 5.0), venue_sequence=7, depth_limit=1000)
+
+PRICES = st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0, 1e9])
+SIZES = st.sampled_from([0.0, 0.0, 1.0, 2.5])
+# Few prices, so that levels are met again; size 0 often, so that they go.
+LEVELS = st.lists(st.tuples(PRICES, SIZES), max_size=8)
+IMAGE = st.lists(st.tuples(PRICES, SIZES), max_size=8, unique_by=lambda level: level[0])  # a venue names each price once
+DELTAS = st.lists(st.tuples(LEVELS, LEVELS, st.booleans()), max_size=UNSEEN_MAX // 8)
+
+
+def columns(levels: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(price for price, _ in levels), tuple(size for _, size in levels)
+
+
+def changed(side: dict[float, float], levels: list[tuple[float, float]]) -> dict[float, float]:
+    return {price: size for price, size in {**side, **dict(levels)}.items() if size}
+
+
+def check(book: OrderBook, bids: dict[float, float], asks: dict[float, float]) -> None:
+    down, up = sorted(bids.items(), reverse=True), sorted(asks.items())
+    assert (book.bids(), book.asks()) == (down, up)
+    assert (book.bids(2), book.asks(2)) == (down[:2], up[:2])
+    assert (book.best_bid, book.best_ask) == (max(bids, default=None), min(asks, default=None))
+    assert book.crossed == bool(bids and asks and max(bids) >= min(asks))
+    assert len(book) == len(bids) + len(asks)
+    for depth in (0, 1, 100):
+        image = book.snapshot(depth)
+        assert list(zip(image.bid_price, image.bid_size, strict=True)) == down[: depth or None]
+        assert list(zip(image.ask_price, image.ask_size, strict=True)) == up[: depth or None]
+
+
+@given(IMAGE, IMAGE, DELTAS, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_book_is_a_dictionary_in_order(
+    first_bids: list[tuple[float, float]],
+    first_asks: list[tuple[float, float]],
+    deltas: list[tuple[list[tuple[float, float]], list[tuple[float, float]], bool]],
+    look_at_once: bool,
+) -> None:
+    book = OrderBook(BookSnapshot(*columns(first_bids), *columns(first_asks)))
+    bids, asks = changed({}, first_bids), changed({}, first_asks)
+    if look_at_once:
+        check(book, bids, asks)
+    for more_bids, more_asks, look in deltas:
+        book.apply(BookDelta(*columns(more_bids), *columns(more_asks)))
+        bids, asks = changed(bids, more_bids), changed(asks, more_asks)
+        if look:
+            check(book, bids, asks)
+    check(book, bids, asks)
+
+
+@pytest.mark.parametrize("unseen", [0, 1, UNSEEN_MAX - 1, UNSEEN_MAX, UNSEEN_MAX + 1, 3 * UNSEEN_MAX])
+def test_order_is_right_however_long_nobody_looked(unseen: int) -> None:
+    book = OrderBook(SNAPSHOT)
+    assert book.best_bid == 10.0
+    for number in range(unseen):
+        book.apply(BookDelta((10.0, 5.0 + number / 1024), (0.0, 1.0), (11.0,), (0.0,)))
+    kept = (
+        {9.0: 2.0, 8.0: 3.0, **{5.0 + number / 1024: 1.0 for number in range(unseen)}}
+        if unseen
+        else {10.0: 1.0, 9.0: 2.0, 8.0: 3.0}
+    )
+    check(book, kept, {12.0: 5.0} if unseen else {11.0: 4.0, 12.0: 5.0})
+
+
+def test_delta_sets_adds_and_removes() -> None:
+    book = OrderBook(SNAPSHOT)
+    book.apply(BookDelta((9.0, 9.5, 8.0, 1.0), (7.0, 1.0, 0.0, 0.0), (11.0,), (0.0,), venue_sequence=8))
+    assert book.bids() == [(10.0, 1.0), (9.5, 1.0), (9.0, 7.0)]
+    assert book.asks() == [(12.0, 5.0)]
+    assert book.venue_sequence == 8
+
+
+def test_of_a_price_that_is_there_twice_the_last_counts() -> None:
+    for looked in (False, True):
+        book = OrderBook(SNAPSHOT)
+        assert not looked or book.best_bid
+        book.apply(BookDelta((10.0, 10.0, 9.0, 9.0), (0.0, 6.0, 6.0, 0.0)))
+        assert book.bids() == [(10.0, 6.0), (8.0, 3.0)]
+
+
+def test_delta_without_sequence_leaves_the_sequence() -> None:
+    book = OrderBook(SNAPSHOT)
+    book.apply(BookDelta((9.0,), (1.0,)))
+    assert book.venue_sequence == 7
+
+
+def test_snapshot_takes_the_place_of_everything() -> None:
+    book = OrderBook(SNAPSHOT)
+    book.apply(BookDelta((9.5,), (1.0,)))
+    book.reset(BookSnapshot((3.0, 2.0), (1.0, 0.0), (), (), venue_sequence=1))
+    assert book.snapshot() == BookSnapshot([3.0], [1.0], [], [], 1, 0)
+    assert book.best_ask is None
+
+
+def test_snapshot_says_its_depth() -> None:
+    book = OrderBook(SNAPSHOT)
+    assert book.snapshot(1) == BookSnapshot([10.0], [1.0], [11.0], [4.0], 7, 1)
+    assert book.snapshot().depth_limit == 1000
+
+
+def test_what_a_snapshot_holds_does_not_change_with_the_book() -> None:
+    book = OrderBook(SNAPSHOT)
+    image, bids = book.snapshot(), book.bids()
+    book.apply(BookDelta((10.0, 7.0), (0.0, 1.0), (11.0,), (9.0,)))
+    assert (list(image.bid_price), list(image.ask_size)) == ([10.0, 9.0, 8.0], [4.0, 5.0])
+    assert bids[0] == (10.0, 1.0)
+
+
+@pytest.mark.parametrize(("bid", "crossed"), [(10.5, False), (11.0, True), (11.5, True)])
+def test_crossed_at_or_above(bid: float, crossed: bool) -> None:
+    book = OrderBook(SNAPSHOT)
+    book.apply(BookDelta((bid,), (1.0,)))
+    assert book.crossed is crossed
+
+
+def test_empty_book() -> None:
+    book = OrderBook()
+    assert (book.best_bid, book.best_ask, book.crossed, len(book)) == (None, None, False, 0)
+    assert book.snapshot(5) == BookSnapshot([], [], [], [], 0, 5)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_columns_of_different_lengths_are_refused(looked: bool) -> None:
+    book = OrderBook(SNAPSHOT)
+    assert not looked or book.best_bid
+    with pytest.raises(ValueError, match="shorter"):
+        book.apply(BookDelta((9.0, 8.0), (1.0,)))
+
+
+def test_books_are_equal_by_their_levels() -> None:
+    one, other = OrderBook(SNAPSHOT), OrderBook(SNAPSHOT)
+    other.apply(BookDelta((9.5,), (1.0,), venue_sequence=99))
+    assert one != other
+    other.apply(BookDelta((9.5,), (0.0,), venue_sequence=100))
+    assert one == other
+    assert one != "a book"
+    assert "3 bids to 10.0, 2 asks from 11.0" in repr(one)
