@@ -189,6 +189,9 @@ class Adapter(abc.ABC):
 
     capabilities: ClassVar[Capabilities]
 
+    example_symbol: ClassVar[str] = "BTC-USDT"
+    """A symbol that the venue has, for examples that are meant to be pasted."""
+
     options_type: ClassVar[type] = NoOptions
     """A frozen attrs class; each attribute is one key of `[feeds.options]`, with its type, default and validators."""
 

@@ -143,6 +143,9 @@ class Broker:
             return
         if isinstance(payload, TopicStatus):
             state.status = payload
+            for top in state.tops:
+                if payload.state != State.LIVE:  # a top goes LIVE with its own first event
+                    self._set_status(top, State(payload.state), StatusCause(payload.cause), payload.text)
         elif not isinstance(payload, Gap):
             state.keep(event)
             if state.tops:

@@ -15,6 +15,8 @@ __all__ = ["BOOK_TOP_DEPTHS", "TopicState", "TopicView"]
 BOOK_TOP_DEPTHS = (5, 20, 50)
 """The variants of BOOK_TOP that are derived from a kept book."""
 
+_LIVE = State.LIVE  # asked for twice an event, and looking a member up through its class is most of what that costs
+
 
 @attrs.frozen
 class TopicView:
@@ -62,7 +64,7 @@ class TopicState:
     @property
     def live(self) -> bool:
         """Whether its events come."""
-        return self.status.state == State.LIVE
+        return self.status.state == _LIVE
 
     def image(self) -> bytes | None:
         """The latest state as an `events` element flagged IMAGE, as of the topic's last sequence; None before the first.

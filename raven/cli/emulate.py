@@ -84,7 +84,7 @@ def feed_block(name: str, adapter: Adapter, options: Mapping[str, str]) -> str:
         "[[feeds]]",
         f"name = {json.dumps(name)}",
         f"adapter = {json.dumps(name)}",
-        'symbols = ["BTC-USDT"]',
+        f"symbols = {json.dumps([adapter.example_symbol])}",
         f"kinds = {json.dumps(kinds)}",
     ]
     if adapter.capabilities.intervals:

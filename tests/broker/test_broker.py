@@ -171,6 +171,17 @@ class TestBooks:
         expected = [(4, "gap VENUE"), (5, "RESYNCING SEQUENCE_GAP"), (6, "book_snapshot"), (7, "LIVE")]
         assert summary(read(client)) == expected
 
+    def test_what_a_session_says_of_a_book_holds_for_its_tops(self) -> None:
+        bench = make_bench(book_top=True)
+        client = bench.client()
+        bench.broker.clients.subscribe(client, Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.BOOK_TOP}))))
+        bench.publish(Event(BOOK, SNAPSHOT, 5))
+        read(client)
+        bench.publish(Event(BOOK, TopicStatus(2, StatusCause.VENUE_SILENT, "nothing for 60 s", 6), 6))
+        assert summary(read(client)) == [(3, "STALE VENUE_SILENT")]
+        bench.publish(Event(BOOK, SNAPSHOT, 7))
+        assert summary(read(client)) == [(4, "gap VENUE"), (5, "book_snapshot"), (6, "LIVE")]
+
 
 class TestSubscriptions:
     def test_a_wildcard_matches_what_is_carried_and_what_is_born_later(self, bench: Bench) -> None:

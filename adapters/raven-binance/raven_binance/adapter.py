@@ -94,6 +94,7 @@ class BinanceUsdmAdapter(_BinanceAdapter):
     api: ClassVar[int] = 1
     title: ClassVar[str] = "Binance USD-M futures"
     capabilities: ClassVar[Capabilities] = Capabilities(usdm_market().kinds, USDM_INTERVALS)
+    example_symbol: ClassVar[str] = "BTC-USDT-PERP"
     options_type: ClassVar[type] = UsdmOptions
     idle_timeout_s: ClassVar[float] = 75.0  # the venue pings every 3 minutes only; the session asks when it hears nothing
     sends_per_s_max: ClassVar[float] = 5.0  # half of the venue's limit; a message has up to 200 streams
