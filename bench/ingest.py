@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,9 +69,12 @@ def run_program(command: Sequence[str], venue: Venue, events: int) -> Run:
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=home
         )
+        alarm = threading.Timer(RUN_TIMEOUT_S, process.kill)
+        alarm.start()
         try:
             told = _listen(process, venue)
         finally:
+            alarm.cancel()
             process.kill()
             _, errors = process.communicate()
     if told is None:
@@ -83,7 +86,6 @@ def run_program(command: Sequence[str], venue: Venue, events: int) -> Run:
 
 def _listen(process: subprocess.Popen[str], venue: Venue) -> dict[str, object] | None:
     assert process.stdout is not None
-    deadline = time.monotonic() + RUN_TIMEOUT_S
     for line in process.stdout:
         told = json.loads(line) if line.startswith("{") else {}
         word = told.pop("word", "")
@@ -91,8 +93,6 @@ def _listen(process: subprocess.Popen[str], venue: Venue) -> dict[str, object] |
             venue.go()
         if word == "done":
             return told
-        if time.monotonic() > deadline:
-            break
     return None
 
 

@@ -135,6 +135,7 @@ class Supervisor:
             RequestError: NOT_FOUND, there is no such feed; INVALID_ARGUMENT, it cannot carry that.
         """
         feed = self._find(name)
+        log.info("feed start asked for", feed=name, topics=[str(selector) for selector in selectors])
         wanted = [topic for selector in selectors for topic in feed.topics_of(selector)] or list(feed.configured)
         carried = feed.statistics().topics if feed.running else ()
         await self._carry(feed, [*carried, *(topic for topic in dict.fromkeys(wanted) if topic not in carried)])
@@ -152,6 +153,7 @@ class Supervisor:
             RequestError: NOT_FOUND, there is no such feed.
         """
         feed = self._find(name)
+        log.info("feed stop asked for", feed=name, topics=[str(selector) for selector in selectors])
         carried = feed.statistics().topics
         rest = [topic for topic in carried if selectors and not any(selector.matches(topic) for selector in selectors)]
         if not rest:
@@ -406,6 +408,7 @@ class Feed:
         session = make_session(self._feed.adapter, self._spec, connection, link.memory)
         try:
             with link.life() as changes:
+                self._log.info("connected", connection=connection.name, topics=len(connection.topics))
                 ending = await run_connection(
                     session,
                     socket,

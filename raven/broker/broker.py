@@ -43,6 +43,9 @@ __all__ = ["Broker", "BrokerStatistics"]
 BATCHES_BEFORE_FLUSH_MAX = 16
 """Batches that wait already are published together, at most so many, before clients are written to."""
 
+_LIVE = State.LIVE
+_MARKS = frozenset({TopicStatus, Gap})  # payloads that say something about the topic
+
 log = structlog.stdlib.get_logger("raven.broker")
 
 
@@ -128,6 +131,15 @@ class Broker:
 
     def _publish_event(self, state: TopicState, event: Event) -> None:
         payload = event.payload
+        if state.status.state == _LIVE and payload.__class__ not in _MARKS:  # the way that nearly every event goes
+            if self._emit(state, event):
+                if state.book is None:
+                    state.last = event
+                else:
+                    state.keep(event)
+                    if state.tops:
+                        self._publish_tops(state, event)
+            return
         if state.status.state == State.CLOSED:
             return  # what was under way when the topic was closed
         if not state.live and not isinstance(payload, TopicStatus | Gap):

@@ -49,6 +49,9 @@ class StreamWriter:
         """Write what the windows and the socket take now."""
         if self._closed:
             return
+        if self._transport.is_closing():  # the client has gone; grpclib will cancel the call
+            self.close()
+            return
         try:
             while self._connection.write_ready.is_set() and self._next() and self._write():
                 pass

@@ -114,6 +114,13 @@ async def _answer(response: Response, head: bool, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if head else response.body})
 
 
+def root_cause(error: BaseException) -> str:
+    """The first plain exception in a tree of groups, in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
 async def serve_http(app: App, sock: socket.socket, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
     """Serve `app` on `sock` until cancelled; requests that have begun then get `CLOSE_S` to end, and are cut off after that.
 
@@ -169,6 +176,8 @@ class HttpServer:
         self._streams.add(stream)
         try:
             await TCPServer(self._app, self._config, self._context, ConnectionState(LifespanState()), stream)  # type: ignore[arg-type]
+        except Exception as error:  # Hypercorn's, of what this client sent: DATA behind the end of an answer, over HTTP/2
+            log.warning("a connection broke", error=root_cause(error))
         finally:
             self._streams.discard(stream)
             if not self._streams:

@@ -283,3 +283,13 @@ async def test_the_unary_calls_need_a_client_id(method: str, request_: object) -
     async with serving(TOPICS) as raven, raven.client() as client:
         with pytest.raises(grpc.RpcError, match="client_id: '' is not valid"):
             await client.unary(method, request_, v1.SubscribeResponse)
+
+
+@pytest.mark.parametrize("method", ["ListTopics", "GetLatest", "StreamMarketData"])
+async def test_a_request_that_is_too_long_is_refused_at_its_prefix(method: str) -> None:
+    async with serving(TOPICS) as raven, raven.client() as client:
+        call = client.channel.stream_stream(f"/raven.v1.MarketDataService/{method}")
+        with pytest.raises(grpc.RpcError, match="a request of 20000000 bytes: at most 262144") as caught:
+            await trio.to_thread.run_sync(lambda: list(call(iter([bytes(20_000_000)]), timeout=10)))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await client.unary("ListTopics", v1.ListTopicsRequest(), v1.ListTopicsResponse)

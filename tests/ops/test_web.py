@@ -11,6 +11,9 @@ import httpx
 import pytest
 import trio
 import trio.testing
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
 from prometheus_client import CollectorRegistry
 
 from raven.instruments import Instruments
@@ -133,4 +136,26 @@ async def test_connections_above_the_limit_are_closed_and_room_is_given_back(mon
                 assert await second.receive_some() == b""
             assert await first.receive_some() == b""  # it was idle for too long
         await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_what_http2_cannot_take_ends_one_connection_and_not_the_server() -> None:
+    async with served(health_app(lambda: SERVING)) as client:
+        stream = await trio.open_tcp_stream("127.0.0.1", client.base_url.port or 0)
+        async with stream:
+            h2 = H2Connection(H2Configuration(client_side=True))
+            h2.initiate_connection()
+            request = [(":method", "POST"), (":path", "/x"), (":scheme", "http"), (":authority", "localhost")]
+            h2.send_headers(1, request)  # and no end: the answer comes before the body does
+            await stream.send_all(h2.data_to_send())
+            answered = False
+            with trio.fail_after(5):
+                while not answered:
+                    events = h2.receive_data(await stream.receive_some(4096))
+                    answered = any(isinstance(event, StreamEnded) for event in events)
+            h2.clear_outbound_data_buffer()
+            await stream.send_all(bytes.fromhex("000001 00 01 00000001") + b"x")  # one byte of DATA on stream 1
+            with trio.fail_after(5):
+                while await stream.receive_some(4096):
+                    pass
         assert (await client.get("/health")).status_code == 200
