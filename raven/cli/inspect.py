@@ -55,7 +55,10 @@ def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, ser
             return await client.latest(topic_of(symbol, venue), kinds=kinds, variant=variant)
 
     show = event_json if as_json else event_line
-    for event in raven.client.run(ask):
+    events = raven.client.run(ask)
+    if not events:
+        click.echo("no such topics", err=True)
+    for event in events:
         if as_json or worth_a_line(event):
             click.echo(show(event))
 

@@ -117,6 +117,8 @@ class GrpcServer:
             if client.controls:
                 client.outbox.put_control(message)
                 client.outbox.flush()
+            else:  # it cannot be asked to go: its stream ends now, and it comes back elsewhere
+                client.end(Ended("DRAINED", "the server is shutting down", "OK"))
         with trio.move_on_after(deadline_s):
             await self._broker.clients.wait_no_clients()
         for client in self._broker.clients:

@@ -312,6 +312,15 @@ async def test_draining_is_told_data_goes_on_and_the_last_are_ended() -> None:
         assert await call.outcome() == ("OK", "")
 
 
+async def test_a_stream_without_controls_ends_when_draining_begins() -> None:
+    async with serving(TOPICS) as raven, raven.client() as client:
+        call = client.watch(subscription("sim/*", v1.Kind.TRADE))
+        await call.receive_events(2)
+        with trio.fail_after(5):
+            await raven.server.drain(60.0)
+        assert await call.outcome() == ("OK", "")
+
+
 async def test_draining_without_clients_takes_no_time(autojump_clock: trio.testing.MockClock) -> None:
     async with serving(TOPICS) as raven:
         started = trio.current_time()
