@@ -24,18 +24,14 @@ __all__ = ["Client", "connect", "run"]
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 PAGE_SIZE = 1_000
-INTERRUPTED = 130
 STREAM_METHOD = "/raven.v1.MarketDataService/StreamMarketData"
 
 T = TypeVar("T")
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `main` in a new asyncio loop. Ctrl-C ends the program with exit code 130 and without a traceback."""
-    try:
-        return asyncio.run(main())
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+    """Run `main` in a new asyncio loop."""
+    return asyncio.run(main())
 
 
 @asynccontextmanager
