@@ -15,18 +15,15 @@ from typing import Any, Protocol, cast
 
 import structlog
 from grpclib.config import Configuration
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
-from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol
 from grpclib.utils import Wrapper
 from h2.config import H2Configuration
 from h2.events import Event as H2Event
 from h2.events import RemoteSettingsChanged, WindowUpdated
 
-__all__ = ["RavenConnection", "RavenProtocol", "Writer"]
+from raven.grpc.receiving import RavenStream
 
-REQUEST_BYTES_MAX = 256 * 1024
-"""The longest request that is taken: a thousand subscriptions with resume points fit into it."""
+__all__ = ["RavenConnection", "RavenProtocol", "Writer"]
 
 log = structlog.stdlib.get_logger("raven.grpc")
 
@@ -36,20 +33,6 @@ class Writer(Protocol):
 
     def flush(self) -> None:
         """Write what can be written now. Never raises."""
-
-
-class RavenStream(Stream):
-    """Refuses a request that is too long at its length prefix, before any of it is kept."""
-
-    async def recv_data(self, size: int) -> bytes:
-        """`size` bytes of the request; grpclib asks for the prefix first, then for what the prefix says.
-
-        Raises:
-            GRPCError: RESOURCE_EXHAUSTED, the message is longer than `REQUEST_BYTES_MAX`.
-        """
-        if size > REQUEST_BYTES_MAX:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a request of {size} bytes: at most {REQUEST_BYTES_MAX}")
-        return await super().recv_data(size)
 
 
 class RavenConnection(Connection):

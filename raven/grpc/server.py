@@ -15,7 +15,6 @@ from importlib.resources import files
 from typing import Any
 
 import attrs
-import grpclib.server
 import structlog
 import trio
 import trio_asyncio
@@ -25,14 +24,13 @@ from grpclib.const import Handler
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
 from grpclib.reflection.service import ServerReflection
-from h2.config import H2Configuration
 
 from raven import __version__
 from raven.broker import Broker, Client
 from raven.broker.client import Ended
 from raven.codec.generated.raven import v1
-from raven.grpc.codec import MessageCodec
 from raven.grpc.control import ControlService, Feeds
+from raven.grpc.listener import Listener
 from raven.grpc.protocol import RavenProtocol
 from raven.grpc.services import MarketDataService, Observer, observed
 from raven.grpc.stream import ClientStreams, StreamSettings
@@ -97,7 +95,7 @@ class GrpcServer:
         """Serve on a bound socket until cancelled. Reports started when clients can connect."""
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(self._on_loop_error)
-            server = Server(self._services(), self._protocol_opened, self._protocol_closed, self._on_connection_fault)
+            server = Listener(self._services(), self._protocol_opened, self._protocol_closed, self._on_connection_fault)
             await trio_asyncio.aio_as_trio(server.start)(sock=sock)
             self._serving.set(True)
             try:
@@ -185,7 +183,7 @@ class GrpcServer:
         self._observer.error("asyncio", type(error).__name__)
         log.error("an asyncio callback failed", message=context.get("message"), exc_info=error)
 
-    async def _close(self, server: Server) -> None:
+    async def _close(self, server: Listener) -> None:
         self._serving.set(False)
         with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_WAIT_S):
             server.close()
@@ -194,33 +192,6 @@ class GrpcServer:
             await trio_asyncio.aio_as_trio(server.wait_closed)()
         for protocol in list(self._connections):
             protocol.abort()
-
-
-class Server(grpclib.server.Server):
-    """grpclib's server with our protocol, our codec, and h2's validation on."""
-
-    def __init__(
-        self,
-        mapping: dict[str, Handler],
-        on_open: Callable[[RavenProtocol], None],
-        on_close: Callable[[RavenProtocol], None],
-        on_fault: Callable[[str], None],
-    ) -> None:
-        super().__init__([], codec=MessageCodec())
-        self._mapping = mapping
-        self._h2_config = H2Configuration(client_side=False, header_encoding="ascii")
-        self._on_open, self._on_close, self._on_fault = on_open, on_close, on_fault
-
-    def _protocol_factory(self) -> RavenProtocol:
-        made = super()._protocol_factory()
-        return RavenProtocol(
-            made.handler,
-            self._config,
-            self._h2_config,
-            on_open=self._on_open,
-            on_close=self._on_close,
-            on_fault=self._on_fault,
-        )
 
 
 @cache
