@@ -21,7 +21,6 @@ from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.outputs import Catalogue, Established, Refused, Resync
 from raven.broker.clients import BrokerLimits, Clients, ClientStatistics
 from raven.broker.directory import Directory
-from raven.broker.outbox import Outbox
 from raven.broker.topics import BOOK_TOP_DEPTHS, TopicState
 from raven.errors import InvalidValue
 from raven.model.events import (
@@ -89,7 +88,6 @@ class Broker:
         self._book_top_feeds = frozenset(book_top_feeds)
         self._now_ns = now_ns
         self._on_fault = on_fault
-        self._dirty: list[Outbox] = []
         self._refused: Counter[str] = Counter()
 
     # ---- the way of an event
@@ -98,18 +96,22 @@ class Broker:
         self, channel: trio.MemoryReceiveChannel[Batch], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Publish what feeds send until every feed has closed its end."""
-        task_status.started()
-        async for batch in channel:
-            self.publish(batch)
-            for _ in range(BATCHES_BEFORE_FLUSH_MAX - 1):
-                try:
-                    self.publish(channel.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-            self.flush()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.clients.pacer.run, self.flush)
+            task_status.started()
+            async for batch in channel:
+                self.publish(batch)
+                for _ in range(BATCHES_BEFORE_FLUSH_MAX - 1):
+                    try:
+                        self.publish(channel.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                self.flush()
+            nursery.cancel_scope.cancel()
 
     def publish(self, batch: Batch) -> None:
         """Give each item its place in its topic and put it into the outboxes that have the topic."""
+        self.clients.place()
         find = self.directory.find
         for item in batch.items:
             if item.__class__ is Event:
@@ -122,12 +124,8 @@ class Broker:
                 self._publish_control(batch.feed, item)
 
     def flush(self) -> None:
-        """Have every outbox that got something written away, and end the clients for which too much waits."""
-        dirty, self._dirty = self._dirty, []
-        for outbox in dirty:
-            outbox.flush()
-            if outbox.bytes_queued and (full := outbox.overfull()):
-                self.clients.end_slow(outbox, full)
+        """Have what was published written away, and end the clients for which too much waits."""
+        self.clients.flush()
 
     def _publish_event(self, state: TopicState, event: Event) -> None:
         payload = event.payload
@@ -173,11 +171,16 @@ class Broker:
             self._doubt(state, StatusCause.ADAPTER_FAILED, "an event of it could not be encoded")
             return False
         state.sequence += 1
-        for outbox in state.subscribers:
-            outbox.put(element)
-            if not outbox.dirty:
-                outbox.dirty = True
-                self._dirty.append(outbox)
+        for audience in state.audiences:
+            audience.pending.append(element)
+            if not audience.dirty:
+                audience.mark()
+            if audience.behind:
+                for outbox in audience.behind:
+                    outbox.put_event(state, event, element)
+        if state.paced:
+            for paced in state.paced.values():
+                paced.offer(event, element)
         return True
 
     def _emit_payload(self, state: TopicState, payload: Payload) -> None:
@@ -260,21 +263,22 @@ class Broker:
     # ---- topics
 
     def _carry(self, feed: str, topics: Iterable[Topic]) -> None:
+        born: list[TopicState] = []
         for topic in topics:
             known = self.directory.find(topic)
             if known is not None:
                 if known.feed == feed and known.status.state == State.CLOSED:
                     self._set_status(known, State.DOWN, StatusCause.STARTING)
                 continue
-            state = self._add_topic(topic, feed)
+            state = self.directory.add(topic, feed)
+            born.append(state)
             if topic.kind is Kind.BOOK and feed in self._book_top_feeds:
                 tops = (topic._replace(kind=Kind.BOOK_TOP, variant=str(depth)) for depth in BOOK_TOP_DEPTHS)
-                state.tops.extend(self._add_topic(top, feed) for top in tops)
-
-    def _add_topic(self, topic: Topic, feed: str) -> TopicState:
-        state = self.directory.add(topic, feed)
-        self.clients.match_newborn(state)
-        return state
+                state.tops.extend(self.directory.add(top, feed) for top in tops)
+                born += state.tops
+        if born:
+            self.clients.match_newborn(born)
+            self.clients.place()
 
     def _catalogue(self, feed: str, instruments: Iterable[Instrument], received_ts_ns: int) -> None:
         for instrument in instruments:

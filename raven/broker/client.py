@@ -7,6 +7,8 @@ from collections.abc import Callable
 import attrs
 
 from raven.broker.outbox import Outbox
+from raven.broker.pacing import Pacer
+from raven.broker.policy import Delivery, Policy, delivery_of
 from raven.broker.topics import TopicState
 from raven.model.topic import Selector
 
@@ -21,6 +23,8 @@ class Subscription:
         id: unique within the client.
         selector: the topics.
         skip_image: leave out the latest state.
+        policy: what is done when the client does not read fast enough.
+        conflate_ms: at most one event a topic in so many milliseconds; 0 = every event.
         resuming: the client named a point to continue after. There is no history to continue from, so every topic begins with
             Gap(RESUME_TOO_OLD) and its image.
     """
@@ -29,6 +33,12 @@ class Subscription:
     selector: Selector
     skip_image: bool = False
     resuming: bool = False
+    policy: Policy = Policy.DEFAULT
+    conflate_ms: int = 0
+
+    def delivery(self, state: TopicState) -> Delivery:
+        """How it wants one of its topics."""
+        return delivery_of(state.topic.kind, self.policy, self.conflate_ms)
 
 
 @attrs.frozen
@@ -66,22 +76,25 @@ class Client:
     Args:
         client_id: unique among those connected.
         outbox: what waits for it.
+        pacer: who gives it what it wants at a pace of its own.
         peer: its address, for people.
         on_end: called once, when the server ends the client; the owner says Goodbye and ends the stream.
         connected_since_ts_ns: wall clock.
         controls: whether its stream has control messages (WatchMarketData has none).
         named: whether it chose its client_id, so that its subscriptions are kept for a while when it is gone.
+        topics: to what each subscription that matches wants of it, the one that was added last at the end.
     """
 
     client_id: str
     outbox: Outbox
+    pacer: Pacer
     peer: str
     on_end: Callable[[Ended], None]
     connected_since_ts_ns: int
     controls: bool = True
     named: bool = False
     subscriptions: dict[str, Subscription] = attrs.field(factory=dict)
-    topics: dict[TopicState, set[str]] = attrs.field(factory=dict)  # to the ids of the subscriptions that match
+    topics: dict[TopicState, dict[str, Delivery]] = attrs.field(factory=dict)
     ended: Ended | None = None
     names_given: int = 0
 
@@ -99,19 +112,48 @@ class Client:
             self.ended = ended
             self.on_end(ended)
 
-    def attach(self, state: TopicState, subscription_id: str) -> None:
-        """Have the events of `state` from now on."""
-        ids = self.topics.get(state)
-        if ids is None:
-            ids = self.topics[state] = set()
-            state.subscribers[self.outbox] = None
-        ids.add(subscription_id)
+    def attach(self, state: TopicState, subscription: Subscription) -> None:
+        """Have the events of `state` from the next placing on, as `subscription` wants them."""
+        wants = self.topics.get(state)
+        if wants is None:
+            wants = self.topics[state] = {}
+            state.subscribers += 1
+        wants[subscription.id] = subscription.delivery(state)
+        self._deliver(state, wants[subscription.id])
 
     def detach(self, subscription_id: str) -> None:
-        """Have no longer what only this subscription brought."""
-        for state in [state for state, ids in self.topics.items() if subscription_id in ids]:
-            ids = self.topics[state]
-            ids.discard(subscription_id)
-            if not ids:
+        """Have no longer what only this subscription brought, and the rest as the others want it."""
+        for state in [state for state, wants in self.topics.items() if subscription_id in wants]:
+            wants = self.topics[state]
+            del wants[subscription_id]
+            if wants:
+                self._deliver(state, next(reversed(wants.values())))
+            else:
                 del self.topics[state]
-                del state.subscribers[self.outbox]
+                self._forget(state)
+
+    def detach_all(self) -> None:
+        """Have nothing any more."""
+        for state in self.topics:
+            self._forget(state)
+        self.topics.clear()
+        self.subscriptions.clear()
+
+    def unpaced(self) -> list[TopicState]:
+        """The topics of which it wants every event."""
+        return [state for state in self.topics if self.outbox not in state.paced]
+
+    def _deliver(self, state: TopicState, delivery: Delivery) -> None:
+        if self.outbox.policies.get(state) not in (None, delivery.policy):
+            self.outbox.fix(state)
+        self.outbox.policies[state] = delivery.policy
+        if delivery.conflate_ms:
+            self.pacer.pace(state, self.outbox, delivery.conflate_ms / 1000)
+        else:
+            state.paced.pop(self.outbox, None)
+
+    def _forget(self, state: TopicState) -> None:
+        state.subscribers -= 1
+        self.outbox.policies.pop(state, None)
+        self.outbox.forget(state)
+        state.paced.pop(self.outbox, None)

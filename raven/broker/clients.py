@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import attrs
 import trio
 
+from raven.broker.audience import Audiences
 from raven.broker.client import Client, Ended, Result, Subscription
 from raven.broker.directory import Directory
 from raven.broker.kept import KeptSubscriptions
 from raven.broker.outbox import Outbox, OutboxLimits
+from raven.broker.pacing import Pacer
 from raven.broker.topics import TopicState
 from raven.errors import InvalidValue
-from raven.model.events import Event, Flag, Gap, GapCause
+from raven.model.events import Gap, GapCause
 from raven.model.topic import Selector
 
 __all__ = ["BrokerLimits", "ClientStatistics", "Clients"]
@@ -51,6 +53,7 @@ class ClientStatistics:
         clients_total: ever connected.
         events_sent, bytes_sent, messages_sent: taken by clients' writers.
         slow_consumers: clients that were ended because they did not read.
+        events_missed: events that clients did not get because they were conflated or dropped.
     """
 
     clients: int
@@ -59,6 +62,7 @@ class ClientStatistics:
     bytes_sent: int
     messages_sent: int
     slow_consumers: int
+    events_missed: int
 
 
 class Clients:
@@ -72,7 +76,11 @@ class Clients:
         self.limits = limits
         self._directory = directory
         self._now_ns = now_ns
+        self.pacer = Pacer()
+        self._audiences = Audiences(now_ns)
+        self._moved: dict[Client, None] = {}  # whose topics have changed since they were placed
         self._clients: dict[str, Client] = {}
+        self._by_outbox: dict[Outbox, Client] = {}
         self._kept = KeptSubscriptions(limits.kept_clients_max, limits.kept_s, time.monotonic)
         self._empty = trio.Event()
         self._total = 0
@@ -102,8 +110,17 @@ class Clients:
             older.end(Ended("REPLACED", "another stream took over this client_id", "ABORTED", reconnect=False))
         if len(self._clients) >= self.limits.clients_max:
             raise InvalidValue("clients", len(self._clients), f"at most {self.limits.clients_max} at once")
-        client = Client(client_id, Outbox(self.limits.outbox), peer, on_end, self._now_ns(), controls, named)
-        self._clients[client_id] = client
+        client = Client(
+            client_id,
+            Outbox(self.limits.outbox, self._now_ns),
+            self.pacer,
+            peer,
+            on_end,
+            self._now_ns(),
+            controls,
+            named,
+        )
+        self._clients[client_id] = self._by_outbox[client.outbox] = client
         self._total += 1
         return client
 
@@ -118,12 +135,14 @@ class Clients:
     def _forget(self, client: Client) -> None:
         if client.named:
             self._kept.put(client.client_id, client.subscriptions.values())
-        for state in client.topics:
-            del state.subscribers[client.outbox]
-        client.topics.clear()
-        client.subscriptions.clear()
+        client.detach_all()
+        self._moved.pop(client, None)
+        self._audiences.place(client.outbox, ())
+        del self._by_outbox[client.outbox]
         sent = client.outbox.statistics()
-        self._sent_by_gone.update(events=sent.events_sent, bytes=sent.bytes_sent, messages=sent.messages_sent)
+        self._sent_by_gone.update(
+            events=sent.events_sent, bytes=sent.bytes_sent, messages=sent.messages_sent, missed=sent.events_missed
+        )
 
     def restore(self, client: Client, wanted: bool) -> list[Subscription]:
         """Take up what was kept of the client's subscriptions, or, when that is not wanted, forget it.
@@ -159,9 +178,11 @@ class Clients:
             return Result(subscription.id, accepted=False, field="selector", error=error)
         if replaced:
             client.detach(subscription.id)
+            del client.subscriptions[subscription.id]  # the one that was added last holds, and this one is
         client.subscriptions[subscription.id] = subscription
         for state in states:
-            client.attach(state, subscription.id)
+            client.attach(state, subscription)
+        self._moved[client] = None
         return Result(subscription.id, accepted=True, topics=len(states))
 
     def get(self, client_id: str) -> Client | None:
@@ -198,13 +219,14 @@ class Clients:
     def put_images(self, client: Client, subscription: Subscription) -> None:
         """Put the status and the latest state of each of its topics; events that follow come behind them."""
         now_ns = self._now_ns()
+        outbox = client.outbox
         for state in self._directory.matching((subscription.selector,)):
-            client.outbox.put(state.status_element(now_ns))
+            outbox.put(state.status_element(now_ns))
             if subscription.resuming:
-                client.outbox.put(_local_gap(state, GapCause.RESUME_TOO_OLD, now_ns))
+                outbox.put(state.local_element(Gap(GapCause.RESUME_TOO_OLD, state.epoch), now_ns, state.sequence))
             image = state.image()
             if image is not None and (not subscription.skip_image or subscription.resuming):
-                client.outbox.put(image)
+                outbox.put_image(state, image)
 
     def unsubscribe(self, client: Client, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
         """End subscriptions by id or by exactly their selector.
@@ -216,42 +238,65 @@ class Clients:
         for subscription_id in removed:
             client.detach(subscription_id)
             del client.subscriptions[subscription_id]
+        self._moved[client] = None
         return removed, unknown
 
-    def match_newborn(self, state: TopicState) -> None:
-        """Give a new topic to the clients whose subscriptions match it."""
+    def match_newborn(self, states: Iterable[TopicState]) -> None:
+        """Give new topics to the clients whose subscriptions match them."""
+        states = list(states)
+        found: dict[Selector, list[TopicState]] = {}  # many clients have the same selectors
         for client in self._clients.values():
             for subscription in client.subscriptions.values():
-                if subscription.selector.matches(state.topic):
-                    client.attach(state, subscription.id)
+                selector = subscription.selector
+                if selector not in found:
+                    found[selector] = [state for state in states if selector.matches(state.topic)]
+                for state in found[selector]:
+                    client.attach(state, subscription)
+                    self._moved[client] = None
+
+    # ---- the way out
+
+    def place(self) -> None:
+        """Have every client in the audience of its topics: what is published from now on goes to them."""
+        moved, self._moved = self._moved, {}
+        for client in moved:
+            self._audiences.place(client.outbox, client.unpaced())
+
+    def flush(self) -> None:
+        """Write away what was published, and end the clients for which too much waits."""
+        for outbox in (*self._audiences.flush(), *self.pacer.flush()):
+            if full := outbox.overfull():
+                self.end_slow(outbox, full)
 
     # ---- slow ones
 
     def end_slow(self, outbox: Outbox, text: str) -> None:
         """End the client whose outbox this is: it does not read fast enough."""
-        for client in self:
-            if client.outbox is outbox:
-                self._slow_consumers += 1
-                self.detach(client)
-                client.end(Ended("SLOW_CONSUMER", text, "RESOURCE_EXHAUSTED"))
+        client = self._by_outbox.get(outbox)
+        if client is not None:
+            self._slow_consumers += 1
+            self.detach(client)
+            client.end(Ended("SLOW_CONSUMER", text, "RESOURCE_EXHAUSTED"))
 
     def end_stalled(self, client: Client, stall_s: float) -> None:
-        """End a client that took nothing for `stall_s` seconds though something waits for it."""
-        self.end_slow(client.outbox, f"nothing was read for {stall_s:g} s though events wait")
+        """End a client that took next to nothing for `stall_s` seconds though something waits for it."""
+        self.end_slow(client.outbox, f"next to nothing was read for {stall_s:g} s though something waits")
 
     def statistics(self) -> ClientStatistics:
         """Counts since the start."""
         sent = self._sent_by_gone.copy()
         for client in self:
             one = client.outbox.statistics()
-            sent.update(events=one.events_sent, bytes=one.bytes_sent, messages=one.messages_sent)
+            sent.update(events=one.events_sent, bytes=one.bytes_sent, messages=one.messages_sent, missed=one.events_missed)
         return ClientStatistics(
-            len(self._clients), self._total, sent["events"], sent["bytes"], sent["messages"], self._slow_consumers
+            len(self._clients),
+            self._total,
+            sent["events"],
+            sent["bytes"],
+            sent["messages"],
+            self._slow_consumers,
+            sent["missed"],
         )
-
-
-def _local_gap(state: TopicState, cause: GapCause, now_ns: int) -> bytes:
-    return state.encoder.encode_general(Event(state.topic, Gap(cause, state.epoch), now_ns), state.sequence, flags=Flag.LOCAL)
 
 
 def _to_remove(

@@ -1,20 +1,32 @@
 """What waits for one client: events and control messages, in the order in which they are to be read.
 
-The broker puts the bytes of events in; `flush` asks the writer, who owns the way to the client, to take as much as the client's
-windows allow. Nothing here waits. A full outbox is no error: the broker asks `overfull` after each flush and ends the client.
+A client that takes everything at once has an empty outbox: its audience hands it whole messages. One that is behind has its
+events put here one by one, where the policy of their topic says what becomes of them. Nothing here waits, and a full outbox is
+no error: the broker asks `overfull` after each flush, which drops what may be dropped, and ends the client when that is not
+enough.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
+
+from raven.broker.policy import Policy, is_final, is_mark
+from raven.broker.topics import TopicState
+from raven.broker.withheld import Backlog, Conflated
+from raven.model.events import Event
 
 __all__ = ["MESSAGE_BYTES_MAX", "Outbox", "OutboxLimits", "OutboxStatistics", "OutboxWriter"]
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 """A message is at most this long, unless one event alone is longer (raven.proto, StreamMarketDataResponse)."""
+
+WARN_AT, WARN_UNTIL = 0.75, 0.5
+"""Parts of a limit: the client is warned at the one, and told below the other that it is over (raven.proto, SlowWarning)."""
 
 
 @attrs.frozen
@@ -34,52 +46,97 @@ class OutboxLimits:
 
 @attrs.frozen
 class OutboxStatistics:
-    """A view of one outbox. What was taken by the writer counts as sent."""
+    """A view of one outbox. What was taken by the writer counts as sent; what was conflated or dropped as missed."""
 
     events_queued: int
     bytes_queued: int
     events_sent: int
     bytes_sent: int
     messages_sent: int
+    events_missed: int
 
 
 class OutboxWriter(Protocol):
     """The way to the client."""
 
-    def flush(self) -> None:
-        """Take from the outbox what can be written now, and write it. Never blocks, never raises."""
+    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        """Take one message that nothing waits in front of; whether there is room for another. Never blocks, never raises.
+
+        Args:
+            shared: what writers have made of this very message for others.
+        """
+
+    def drain(self) -> bool:
+        """Write what was begun, then what the outbox has, as far as it goes; whether nothing waits any more. Never raises."""
+
+    @property
+    def bytes_waiting(self) -> int:
+        """What was taken and has not reached the network."""
+
+
+class Membership(Protocol):
+    """Whom an outbox tells whether it takes everything at once."""
+
+    def settle(self) -> None:
+        """Hand over what has been published for all before."""
+
+    def fell_behind(self, outbox: Outbox) -> None:
+        """It has to be given events one by one."""
+
+    def caught_up(self, outbox: Outbox) -> None:
+        """Nothing waits in it any more."""
 
 
 class Outbox:
-    """Events and controls of one client."""
+    """Events and controls of one client.
+
+    Args:
+        now_ns: wall clock.
+    """
 
     __slots__ = (
         "_controls_bytes",
+        "_drops",
         "_events",
-        "_messages_sent",
-        "_segments",
-        "_tail",
+        "_now_ns",
+        "_open",
+        "_queue",
+        "_warned",
+        "audience",
+        "behind",
         "bytes_queued",
         "bytes_sent",
         "dirty",
+        "events_missed",
         "events_sent",
         "limits",
+        "messages_sent",
+        "on_pressure",
+        "policies",
         "writer",
     )
 
-    def __init__(self, limits: OutboxLimits) -> None:
+    def __init__(self, limits: OutboxLimits, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.limits = limits
         self.writer: OutboxWriter | None = None
+        self.audience: Membership | None = None
+        self.on_pressure: Callable[[int, int, bool], None] | None = None
+        self.policies: dict[TopicState, Policy] = {}
+        self.behind = True  # until a writer has nothing to write
         self.dirty = False  # the broker's mark: has something since the last flush
-        # A list holds elements of events, bytes are one whole control message.
-        self._segments: deque[list[bytes] | bytes] = deque()
-        self._tail: list[bytes] | None = None
+        self._now_ns = now_ns
+        # elements of events, what stands for several, and whole control messages as memoryviews
+        self._queue: deque[bytes | memoryview | Conflated | Backlog] = deque()
+        self._open: dict[TopicState, Conflated | Backlog] = {}  # those in the queue that take up more
+        self._drops: deque[tuple[Backlog, int]] = deque()  # what may be dropped, oldest first
         self._events = 0
-        self.bytes_queued = 0
         self._controls_bytes = 0
+        self._warned = False
+        self.bytes_queued = 0
         self.events_sent = 0
         self.bytes_sent = 0
-        self._messages_sent = 0
+        self.messages_sent = 0
+        self.events_missed = 0
 
     def __len__(self) -> int:
         """Events that wait."""
@@ -88,92 +145,263 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits, neither events nor controls."""
-        return not self._segments
+        return not self._queue
 
-    def put(self, element: bytes) -> None:
-        """Append one event, as its `events` element."""
-        tail = self._tail
-        if tail is None:
-            self._tail = tail = []
-            self._segments.append(tail)
-        tail.append(element)
-        self._events += 1
-        self.bytes_queued += len(element)
+    # ---- in
+
+    def put(self, element: bytes, state: TopicState | None = None) -> None:
+        """Append one event as its `events` element, whatever the policy.
+
+        Args:
+            state: its topic, if more of its events are put.
+        """
+        self._settle()
+        if state is not None:
+            self.fix(state)
+        self._append(element)
+
+    def put_image(self, state: TopicState, element: bytes) -> None:
+        """Append the state of a topic, unless it is under way already."""
+        if not self.conflates(state):
+            self.put(element, state)
+
+    def put_event(self, state: TopicState, event: Event, element: bytes) -> None:
+        """Append what was just published on `state`, as the topic's policy says: the client is behind."""
+        policy = self.policies.get(state, Policy.DISCONNECT)
+        if policy is Policy.DISCONNECT:
+            self._append(element)
+        elif policy is Policy.DROP_OLDEST:
+            self._put_droppable(state, element)
+        else:
+            self._put_conflated(state, event, element)
+
+    def conflates(self, state: TopicState) -> bool:
+        """Whether the latest state of the topic is to be sent already."""
+        return isinstance(self._open.get(state), Conflated)
+
+    def put_conflated(self, conflated: Conflated) -> None:
+        """Append what was withheld elsewhere."""
+        self._settle()
+        self._append_conflated(conflated)
 
     def put_control(self, message: bytes) -> None:
         """Append one whole control message."""
-        self._segments.append(message)
-        self._tail = None
+        self._settle()
+        self._queue.append(memoryview(message))
         self._controls_bytes += len(message)
 
+    def _settle(self) -> None:
+        if self.audience is not None:
+            self.audience.settle()
+
+    def _append(self, element: bytes) -> None:
+        self._queue.append(element)
+        self._events += 1
+        self.bytes_queued += len(element)
+
+    def _append_conflated(self, conflated: Conflated) -> None:
+        self._queue.append(conflated)
+        self._open[conflated.state] = conflated
+        self._events += 1
+
+    def _put_droppable(self, state: TopicState, element: bytes) -> None:
+        backlog = self._open.get(state)
+        if not isinstance(backlog, Backlog):
+            backlog = self._open[state] = Backlog(state)
+            self._queue.append(backlog)
+        backlog.waiting.append((state.sequence, element))
+        self._drops.append((backlog, state.sequence))
+        self._events += 1
+        self.bytes_queued += len(element)
+
+    def _put_conflated(self, state: TopicState, event: Event, element: bytes) -> None:
+        conflated = self._open.get(state)
+        if not isinstance(conflated, Conflated):
+            if is_final(event) or is_mark(event):
+                self._append(element)
+            else:
+                self._append_conflated(Conflated(state, state.sequence, element))
+        elif is_final(event):
+            self._append(state.encoder.encode_general(event, state.sequence, first_sequence=conflated.first_sequence))
+            self.events_missed += conflated.count
+            self._end_conflated(conflated)
+        else:
+            conflated.add(event)
+
+    def fix(self, state: TopicState) -> None:
+        """What stands for several events of a topic takes up no more: those that follow stand behind it."""
+        withheld = self._open.pop(state, None)
+        if isinstance(withheld, Conflated):
+            withheld.fix(self._now_ns())
+
+    def forget(self, state: TopicState) -> None:
+        """The client does not want the topic any more."""
+        withheld = self._open.get(state)
+        if isinstance(withheld, Conflated):
+            self._end_conflated(withheld)
+        self._open.pop(state, None)
+
+    def _end_conflated(self, conflated: Conflated) -> None:
+        conflated.forget()
+        del self._open[conflated.state]
+
+    # ---- limits
+
     def overfull(self) -> str:
-        """Which limit is passed, in words; empty when none is."""
+        """Drop what may be dropped; which limit is passed all the same, in words, empty when none is."""
         limits = self.limits
+        while self._drops and (self._events > limits.events_max or self.bytes_queued > limits.bytes_max):
+            self._drop_oldest()
         if self._events > limits.events_max:
             return f"{self._events} events wait, the limit is {limits.events_max}"
         if self.bytes_queued > limits.bytes_max:
             return f"{self.bytes_queued} bytes of events wait, the limit is {limits.bytes_max}"
         if self._controls_bytes > limits.control_bytes_max:
             return f"{self._controls_bytes} bytes of control messages wait, the limit is {limits.control_bytes_max}"
+        self._mind_pressure()
         return ""
+
+    def _drop_oldest(self) -> None:
+        backlog, sequence = self._drops.popleft()
+        if backlog.waiting and backlog.waiting[0][0] == sequence:  # else it has been taken
+            self.bytes_queued -= backlog.drop()
+            self._events -= 1
+            self.events_missed += 1
+
+    def _mind_pressure(self) -> None:
+        limits = self.limits
+        part = max(self._events / limits.events_max, self.bytes_queued / limits.bytes_max)
+        if self._warned != (part >= (WARN_UNTIL if self._warned else WARN_AT)):
+            self._warned = not self._warned
+            limit_bytes = round(self.bytes_queued / part) if part else limits.bytes_max  # whichever limit is the nearer one
+            if self.on_pressure is not None:
+                self.on_pressure(self.bytes_queued, limit_bytes, not self._warned)
+
+    def put_in_front(self, message: bytes) -> None:
+        """A control message that does not wait behind events."""
+        self._queue.appendleft(memoryview(message))
+        self._controls_bytes += len(message)
+
+    # ---- out
 
     def take(self, trailer: bytes) -> bytes | None:
         """The next message, with `trailer` (the field sent_ts_ns) behind it; None when nothing waits.
 
         All events that wait in front of the next control are joined into one message, up to MESSAGE_BYTES_MAX.
         """
-        if not self._segments:
-            return None
-        segment = self._segments[0]
-        if isinstance(segment, bytes):
-            self._segments.popleft()
-            self._controls_bytes -= len(segment)
-            message = segment + trailer
-        else:
-            message = self._take_events(segment, trailer)
-        self._messages_sent += 1
+        queue = self._queue
+        while queue:
+            control = queue[0]
+            if isinstance(control, memoryview):
+                queue.popleft()
+                self._controls_bytes -= len(control)
+                return self._sent(bytes(control) + trailer)
+            if elements := self._take_elements():
+                self.events_sent += len(elements)
+                elements.append(trailer)
+                return self._sent(b"".join(elements))
+        return None
+
+    def _sent(self, message: bytes) -> bytes:
+        self.messages_sent += 1
         self.bytes_sent += len(message)
         return message
 
-    def _take_events(self, segment: list[bytes], trailer: bytes) -> bytes:
-        taken = segment
-        if self.bytes_queued > MESSAGE_BYTES_MAX:
-            count = _fitting(segment, MESSAGE_BYTES_MAX)
-            taken = segment[:count]
-            del segment[:count]
-        if taken is segment or not segment:
-            self._segments.popleft()
-            if segment is self._tail:
-                self._tail = None
-        taken.append(trailer)
-        message = b"".join(taken)
-        self._events -= len(taken) - 1
-        self.events_sent += len(taken) - 1
-        self.bytes_queued -= len(message) - len(trailer)
-        return message
+    def _take_elements(self) -> list[bytes]:
+        """Elements up to the next control, or up to the size of a message."""
+        queue, room = self._queue, MESSAGE_BYTES_MAX
+        elements: list[bytes] = []
+        while queue:
+            item = queue[0]
+            if isinstance(item, bytes):
+                room -= len(item)
+                if room < 0 and elements:
+                    break
+                self.bytes_queued -= len(item)
+                elements.append(item)
+                self._events -= 1
+            elif isinstance(item, Conflated):
+                made = item.elements(self._now_ns())
+                room -= sum(map(len, made))
+                if room < 0 and elements:
+                    break
+                elements += made
+                self._leave(item)
+            elif isinstance(item, Backlog):
+                room = self._take_backlog(item, elements, room)
+                if item.waiting:
+                    break
+                self._leave(item)
+            else:
+                break
+            queue.popleft()
+        return elements
+
+    def _leave(self, item: Conflated | Backlog) -> None:
+        if self._open.get(item.state) is item:
+            del self._open[item.state]
+        if isinstance(item, Conflated):
+            self._events -= 1
+            self.events_missed += item.count - 1
+
+    def _take_backlog(self, backlog: Backlog, elements: list[bytes], room: int) -> int:
+        for element in backlog.gap(self._now_ns()):
+            elements.append(element)
+            room -= len(element)
+        while backlog.waiting:
+            element = backlog.waiting[0][1]
+            room -= len(element)
+            if room < 0 and elements:
+                break
+            backlog.waiting.popleft()
+            elements.append(element)
+            self.bytes_queued -= len(element)
+            self._events -= 1
+        self._forget_taken()
+        return room
+
+    def _forget_taken(self) -> None:
+        drops = self._drops
+        while drops and not (drops[0][0].waiting and drops[0][0].waiting[0][0] <= drops[0][1]):
+            drops.popleft()
+
+    @property
+    def bytes_passed(self) -> int:
+        """What has reached the network."""
+        return self.bytes_sent - (self.writer.bytes_waiting if self.writer is not None else 0)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client has not taken all that there is for it."""
+        return self.behind or (self.writer is not None and self.writer.bytes_waiting > 0)
 
     def clear(self) -> None:
         """Forget all that waits: the client is gone, or is told that it is."""
-        self._segments.clear()
-        self._tail = None
+        self._queue.clear()
+        self._open.clear()
+        self._drops.clear()
         self._events = self.bytes_queued = self._controls_bytes = 0
 
     def flush(self) -> None:
         """Have the writer take what it can."""
+        self._settle()
         self.dirty = False
         if self.writer is not None:
-            self.writer.flush()
+            self.wrote(self.writer.drain())
+
+    def wrote(self, everything: bool) -> None:
+        """The writer has written what it could: did that leave nothing?"""
+        if everything is self.behind:  # else nothing has changed
+            self.behind = not everything
+            if everything:
+                self._drops.clear()
+                if self._warned:
+                    self._mind_pressure()
+            if self.audience is not None:
+                (self.audience.caught_up if everything else self.audience.fell_behind)(self)
 
     def statistics(self) -> OutboxStatistics:
         """How much waits and how much was sent."""
-        return OutboxStatistics(self._events, self.bytes_queued, self.events_sent, self.bytes_sent, self._messages_sent)
-
-
-def _fitting(elements: list[bytes], size_max: int) -> int:
-    """How many of `elements`, from the first, are at most `size_max` bytes together; at least 1."""
-    size = 0
-    for count, element in enumerate(elements):
-        size += len(element)
-        if size > size_max:
-            return max(count, 1)
-    return len(elements)
+        return OutboxStatistics(
+            self._events, self.bytes_queued, self.events_sent, self.bytes_sent, self.messages_sent, self.events_missed
+        )

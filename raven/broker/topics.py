@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Protocol
+
 import attrs
 
-from raven.broker.outbox import Outbox
 from raven.codec.encoder import TopicEncoder
 from raven.model.book import OrderBook
-from raven.model.events import BookDelta, BookSnapshot, Event, Flag, State, StatusCause, TopicStatus
+from raven.model.events import BookDelta, BookSnapshot, Event, Flag, Payload, State, StatusCause, TopicStatus
 from raven.model.topic import Kind, Topic
 
-__all__ = ["BOOK_TOP_DEPTHS", "TopicState", "TopicView"]
+__all__ = ["BOOK_TOP_DEPTHS", "BehindListener", "Listeners", "PacedListener", "TopicState", "TopicView"]
 
 BOOK_TOP_DEPTHS = (5, 20, 50)
 """The variants of BOOK_TOP that are derived from a kept book."""
 
 _LIVE = State.LIVE  # asked for twice an event, and looking a member up through its class is most of what that costs
+
+
+class BehindListener(Protocol):
+    """A client that is given events one by one."""
+
+    def put_event(self, state: TopicState, event: Event, element: bytes) -> None:
+        """`event` has been published as `element`."""
+
+
+class Listeners(Protocol):
+    """Clients that are given what is published together."""
+
+    pending: list[bytes]
+    dirty: bool
+
+    @property
+    def behind(self) -> Collection[BehindListener]:
+        """Those that need it one by one."""
+
+    def mark(self) -> None:
+        """Something is pending."""
+
+
+class PacedListener(Protocol):
+    """A client that wants few events of a topic."""
+
+    def offer(self, event: Event, element: bytes) -> None:
+        """`event` has been published as `element`."""
 
 
 @attrs.frozen
@@ -33,12 +63,15 @@ class TopicState:
     """One topic within one epoch. Only the broker changes it."""
 
     __slots__ = (
+        "_conflated",
         "_image",
+        "audiences",
         "book",
         "encoder",
         "epoch",
         "feed",
         "last",
+        "paced",
         "sequence",
         "status",
         "subscribers",
@@ -58,8 +91,11 @@ class TopicState:
         self.book: OrderBook | None = OrderBook() if topic.kind is Kind.BOOK else None
         self.tops: list[TopicState] = []  # of a book: the BOOK_TOP topics derived from it
         self.top_depth = int(topic.variant) if topic.kind is Kind.BOOK_TOP else 0
-        self.subscribers: dict[Outbox, None] = {}  # ordered, and quick to leave
+        self.subscribers = 0
+        self.audiences: dict[Listeners, None] = {}  # ordered, and quick to leave
+        self.paced: dict[BehindListener, PacedListener] = {}  # of clients that want it at a pace of their own
         self._image: tuple[int, bytes] = (0, b"")
+        self._conflated: tuple[int, int, bytes] = (0, 0, b"")
 
     @property
     def live(self) -> bool:
@@ -80,9 +116,28 @@ class TopicState:
             self._image = self.sequence, self.encoder.encode_general(event, self.sequence, flags=Flag.IMAGE)
         return self._image[1]
 
+    def conflated(self, first_sequence: int) -> bytes:
+        """The latest state as an `events` element that stands for all from `first_sequence` to the topic's last.
+
+        There has been one. Made once per sequence and first one, however many clients are behind by the same.
+        """
+        sequence, first, element = self._conflated
+        if (sequence, first) != (self.sequence, first_sequence):
+            event = self.last
+            assert event is not None
+            if self.book is not None:
+                event = attrs.evolve(event, payload=self.book.snapshot())
+            element = self.encoder.encode_general(event, self.sequence, first_sequence=first_sequence)
+            self._conflated = self.sequence, first_sequence, element
+        return element
+
     def status_element(self, now_ns: int) -> bytes:
         """The topic's status as an `events` element flagged LOCAL, which takes no sequence."""
-        return self.encoder.encode_general(Event(self.topic, self.status, now_ns), self.sequence, flags=Flag.LOCAL)
+        return self.local_element(self.status, now_ns, self.sequence)
+
+    def local_element(self, payload: Payload, now_ns: int, sequence: int) -> bytes:
+        """What is said to one client alone, behind its event `sequence` of this topic."""
+        return self.encoder.encode_general(Event(self.topic, payload, now_ns), sequence, flags=Flag.LOCAL)
 
     def keep(self, event: Event) -> None:
         """Make `event`, which has been encoded, the latest value."""
@@ -95,4 +150,4 @@ class TopicState:
 
     def view(self) -> TopicView:
         """A frozen view."""
-        return TopicView(self.topic, self.status, self.epoch, self.sequence, len(self.subscribers))
+        return TopicView(self.topic, self.status, self.epoch, self.sequence, self.subscribers)

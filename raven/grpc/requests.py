@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from raven.broker import Subscription
+from raven.broker.policy import Policy, check_delivery, delivery_of
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidName, InvalidValue
 from raven.model.topic import KINDS, Kind, Selector, check_selector_names
@@ -28,7 +29,6 @@ __all__ = [
 SELECTORS_MAX = 100
 """Selectors in one request."""
 
-CONFLATE_MS_NOT_SERVED = "0; conflation is not served yet"
 ID_LENGTH_MAX = 64
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 1_000, 10_000
 
@@ -78,17 +78,13 @@ def parse_subscription(message: v1.Subscription, name: Callable[[], str]) -> Sub
     """
     if len(message.id) > ID_LENGTH_MAX or not message.id.isprintable():
         raise InvalidValue("id", message.id, f"at most {ID_LENGTH_MAX} printable characters")
-    policy = message.slow_consumer_policy
-    if policy not in (v1.SlowConsumerPolicy.UNSPECIFIED, v1.SlowConsumerPolicy.DISCONNECT):
-        valid = "SLOW_CONSUMER_POLICY_UNSPECIFIED or SLOW_CONSUMER_POLICY_DISCONNECT; others are not served yet"
-        raise InvalidValue("slow_consumer_policy", int(policy), valid)
-    if message.conflate_ms:
-        raise InvalidValue("conflate_ms", message.conflate_ms, CONFLATE_MS_NOT_SERVED)
+    policy = _parse_policy(message.slow_consumer_policy)
     selector = parse_selector(message.selector, "selector", kinds_needed=True)
+    check_delivery(selector.kinds, policy, message.conflate_ms)
     resuming = bool(message.resume or message.bookmark)
     if message.skip_image and Kind.BOOK in selector.kinds and not resuming:
         raise InvalidValue("skip_image", True, "false for books: a book needs its image or a resume point")
-    return Subscription(message.id or name(), selector, message.skip_image, resuming)
+    return Subscription(message.id or name(), selector, message.skip_image, resuming, policy, message.conflate_ms)
 
 
 def check_client_id(client_id: str) -> str:
@@ -112,10 +108,17 @@ def subscription_message(subscription: Subscription) -> v1.Subscription:
     """A subscription as it is in force."""
     return v1.Subscription(
         selector=selector_message(subscription.selector),
-        slow_consumer_policy=v1.SlowConsumerPolicy.DISCONNECT,
+        slow_consumer_policy=v1.SlowConsumerPolicy(_policy_in_force(subscription)),
+        conflate_ms=subscription.conflate_ms,
         skip_image=subscription.skip_image,
         id=subscription.id,
     )
+
+
+def _policy_in_force(subscription: Subscription) -> Policy:
+    """What holds for all kinds of a subscription; DEFAULT where their defaults differ."""
+    policies = {delivery_of(kind, subscription.policy, subscription.conflate_ms).policy for kind in subscription.selector.kinds}
+    return policies.pop() if len(policies) == 1 else subscription.policy
 
 
 def page(items: Sequence[T], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
@@ -139,6 +142,14 @@ def _parse_token(token: str) -> str:
         return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise InvalidValue("page_token", token, "empty, or the next_page_token of the answer before") from None
+
+
+def _parse_policy(policy: int) -> Policy:
+    try:
+        return Policy(policy)
+    except ValueError:
+        valid = ", ".join(f"SLOW_CONSUMER_POLICY_{policy.name}" for policy in Policy if policy is not Policy.DEFAULT)
+        raise InvalidValue("slow_consumer_policy", int(policy), f"one of {valid}, or unset") from None
 
 
 def _parse_kind(kind: int, field: str) -> Kind:

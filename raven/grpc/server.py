@@ -26,8 +26,9 @@ from grpclib.health.service import OVERALL, Health
 from grpclib.reflection.service import ServerReflection
 
 from raven import __version__
-from raven.broker import Broker, Client
+from raven.broker import Broker
 from raven.broker.client import Ended
+from raven.broker.progress import ProgressCheck
 from raven.codec.generated.raven import v1
 from raven.grpc.control import ControlService, Feeds
 from raven.grpc.listener import Listener
@@ -131,24 +132,16 @@ class GrpcServer:
 
     async def _heartbeats(self) -> None:
         """Every client its heartbeat on a fixed cadence, and the end of those that take nothing."""
-        progress: dict[Client, tuple[int, float]] = {}
+        check = ProgressCheck(self._config.stall_s)
         while True:
             await trio.sleep(self._config.heartbeat_s)
             message = encode_control(heartbeat=v1.Heartbeat(server_ts_ns=self._now_ns()))
-            progress = {client: self._progress(client, progress.get(client)) for client in self._broker.clients}
-            for client, (_, since) in progress.items():
-                if not client.outbox.empty and trio.current_time() - since >= self._config.stall_s:
-                    self._broker.clients.end_stalled(client, self._config.stall_s)
-                elif client.controls:
+            for client in check.stalled(self._broker.clients, trio.current_time()):
+                self._broker.clients.end_stalled(client, self._config.stall_s)
+            for client in self._broker.clients:
+                if client.controls:
                     client.outbox.put_control(message)
                     client.outbox.flush()
-
-    def _progress(self, client: Client, before: tuple[int, float] | None) -> tuple[int, float]:
-        """How many bytes a client has taken, and since when it is that many."""
-        taken = client.outbox.statistics().bytes_sent
-        if before is not None and before[0] == taken and not client.outbox.empty:
-            return before
-        return taken, trio.current_time()
 
     # ---- grpclib
 

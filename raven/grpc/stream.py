@@ -15,9 +15,9 @@ from typing import Any
 import attrs
 import structlog
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from raven.broker import Broker, Client, Ended, Subscription
+from raven.broker import Broker, Client, Ended, Outbox, Subscription
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidValue, RequestError
 from raven.grpc.requests import check_client_id, subscription_message
@@ -99,7 +99,13 @@ class ClientStreams:
         peer = stream.peer.addr()
         address = f"{peer[0]}:{peer[1]}" if peer else "unknown"
         client = self._broker.clients.attach(client_id, address, _once(ended), controls=controls, named=named)
-        writer = StreamWriter(stream._stream, client.outbox, self._settings.now_ns)  # noqa: SLF001
+        try:
+            writer = StreamWriter(stream._stream, client.outbox, self._settings.now_ns)  # noqa: SLF001
+        except StreamTerminatedError:
+            self._broker.clients.detach(client)
+            raise
+        if controls:
+            client.outbox.on_pressure = partial(_warn, client.outbox)
         return Call(stream, client, writer, self._broker, ended, self._settings.now_ns)
 
     def _welcome(self, call: Call, *, restore: bool) -> None:
@@ -236,6 +242,11 @@ class Call:
         log.info("client ended", client_id=self.client.client_id, peer=self.client.peer, reason=ended.reason, text=ended.text)
         if ended.status != "OK":
             raise GRPCError(Status[ended.status], ended.text)
+
+
+def _warn(outbox: Outbox, queued_bytes: int, limit_bytes: int, cleared: bool) -> None:
+    """Tell a client that its events are piling up, in front of them, or that this is over."""
+    outbox.put_in_front(encode_control(slow_warning=v1.SlowWarning(queued_bytes, limit_bytes, cleared)))
 
 
 def _once(ended: asyncio.Future[Ended]) -> Callable[[Ended], None]:

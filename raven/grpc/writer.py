@@ -1,17 +1,20 @@
-"""The way of an outbox's bytes into the HTTP/2 connection of its client, without a task in between.
+"""The way of messages into the HTTP/2 connection of their client, without a task in between.
 
-Per flush one gRPC message, in as many DATA frames as the peer's frame size asks for, and one write to the socket. Where a
-window is closed or the socket is full the rest stays: `RavenProtocol` calls `flush` again when there is room.
+Events do not pass through h2, whose `send_data` costs more than all the rest of their way: the writer makes the DATA frames
+itself, and keeps the two windows of flow control in h2's state true. Per flush it writes one gRPC message, in as many frames as
+the peer's frame size asks for, by one write to the socket. Where a window is closed or the socket is full the rest stays, and
+`RavenProtocol` calls `flush` when there is room again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from struct import Struct
 
 import structlog
+from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import Stream
-from h2.exceptions import ProtocolError
 
 from raven.broker.outbox import Outbox
 from raven.codec.encoder import sent_ts
@@ -21,6 +24,12 @@ __all__ = ["StreamWriter"]
 
 log = structlog.stdlib.get_logger("raven.grpc")
 
+# RFC 9113, 4.1: length in 24 bits, type DATA = 0, no flags, stream; then gRPC's prefix: not compressed, length
+_FRAME = Struct(">HBxxL").pack
+_FRAME_AND_PREFIX = Struct(">HBxxLxL").pack
+_PREFIX = Struct(">xL").pack
+PREFIX_BYTES = 5
+
 
 class StreamWriter:
     """Writes one outbox into one HTTP/2 stream. Its response headers must have been sent.
@@ -28,7 +37,25 @@ class StreamWriter:
     Args:
         stream: grpclib's protocol stream.
         now_ns: wall clock, for sent_ts_ns.
+
+    Raises:
+        StreamTerminatedError: the client has reset the stream already.
     """
+
+    __slots__ = (
+        "_closed",
+        "_connection",
+        "_h2",
+        "_h2_stream",
+        "_id",
+        "_idle",
+        "_now_ns",
+        "_outbox",
+        "_rest",
+        "_transport",
+        "_write",
+        "_write_ready",
+    )
 
     def __init__(self, stream: Stream, outbox: Outbox, now_ns: Callable[[], int]) -> None:
         assert stream.id is not None
@@ -36,66 +63,108 @@ class StreamWriter:
         self._id = stream.id
         self._connection = stream.connection
         self._h2 = stream.connection._connection  # noqa: SLF001  grpclib has no public name for it
+        if self._id not in self._h2.streams:
+            raise StreamTerminatedError("reset before its first message")
+        self._h2_stream = self._h2.streams[self._id]
         self._transport = stream.connection._transport  # noqa: SLF001
+        self._write = self._transport.write
+        self._write_ready = self._connection.write_ready.is_set
         self._outbox = outbox
         self._now_ns = now_ns
-        self._rest = memoryview(b"")  # of the message that is begun
+        self._rest: memoryview | None = None  # of the message that is begun, with its prefix
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
         self._connection.writers[self._id] = self
         outbox.writer = self
 
-    def flush(self) -> None:
-        """Write what the windows and the socket take now."""
+    # ---- what the outbox asks for
+
+    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        """Write a message that nothing waits in front of; whether it went as a whole. See OutboxWriter."""
+        h2, stream = self._h2, self._h2_stream
+        size = len(message) + PREFIX_BYTES
+        if (
+            size <= h2.outbound_flow_control_window
+            and size <= stream.outbound_flow_control_window
+            and size <= h2.max_outbound_frame_size
+            and self._write_ready()
+            and not self._gone()
+        ):
+            frame = shared.get(self._id)  # most clients have but one stream, and so the same number
+            if frame is None:
+                frame = shared[self._id] = _FRAME_AND_PREFIX(size >> 8, size & 255, self._id, len(message)) + message
+            h2.outbound_flow_control_window -= size
+            stream.outbound_flow_control_window -= size
+            self._write(frame)
+            return True
         if self._closed:
-            return
-        if self._transport.is_closing():  # the client has gone; grpclib will cancel the call
-            self.close()
-            return
-        try:
-            while self._connection.write_ready.is_set() and self._next() and self._write():
-                pass
-        except (
-            ProtocolError,
-            OSError,
-            KeyError,
-        ) as error:  # the stream or the connection is gone; grpclib will cancel the call
-            log.debug("a stream ended while it was written to", error=str(error))
-            self.close()
-        if self._idle is not None and not self._idle.done() and not self._rest and self._outbox.empty:
+            return True
+        self._rest = memoryview(_PREFIX(len(message)) + message)
+        return self.drain()
+
+    def drain(self) -> bool:
+        """Write what was begun, then what the outbox has, as far as it goes. See OutboxWriter."""
+        while self._write_ready() and not self._gone():
+            if self._rest is None:
+                message = self._outbox.take(sent_ts(self._now_ns()))
+                if message is None:
+                    break
+                self._rest = memoryview(_PREFIX(len(message)) + message)
+            if not self._write_some(self._rest):
+                break
+        done = self._closed or (self._rest is None and self._outbox.empty)
+        if done and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+        return done
 
-    def _next(self) -> bool:
-        if not self._rest:
-            message = self._outbox.take(sent_ts(self._now_ns()))
-            if message is None:
-                return False
-            self._rest = memoryview(b"\0" + len(message).to_bytes(4, "big") + message)
-        return True
-
-    def _write(self) -> bool:
-        """Write as much of the message as the windows take, in one write; whether it was all of it."""
-        rest, h2, stream_id = self._rest, self._h2, self._id
-        room = min(h2.local_flow_control_window(stream_id), len(rest))
+    def _write_some(self, rest: memoryview) -> bool:
+        """As much of a message as the windows take, in one write; whether it was anything."""
+        h2, stream, number = self._h2, self._h2_stream, self._id
+        room = min(h2.outbound_flow_control_window, stream.outbound_flow_control_window, len(rest))
         if room <= 0:
             return False
         frame_max = h2.max_outbound_frame_size
+        pieces: list[bytes | memoryview] = []
         for start in range(0, room, frame_max):
-            h2.send_data(stream_id, rest[start : min(start + frame_max, room)])
-        self._rest = rest[room:]
-        self._transport.write(h2.data_to_send())
-        return not self._rest
+            size = min(frame_max, room - start)
+            pieces += (_FRAME(size >> 8, size & 255, number), rest[start : start + size])
+        h2.outbound_flow_control_window -= room
+        stream.outbound_flow_control_window -= room
+        self._rest = rest[room:] if room < len(rest) else None
+        self._write(b"".join(pieces))
+        return True
+
+    def _gone(self) -> bool:
+        """Whether the client has gone or has reset the stream; grpclib will cancel the call."""
+        if self._transport.is_closing() or self._h2_stream.closed:
+            self.close()
+        return self._closed
+
+    # ---- what others ask for
+
+    def flush(self) -> None:
+        """There may be room again."""
+        self._outbox.flush()
+
+    @property
+    def bytes_waiting(self) -> int:
+        """What was taken and has not reached the network: the rest of a message, and what the transport holds."""
+        buffered: int = self._transport.get_write_buffer_size()
+        return buffered + (0 if self._rest is None else len(self._rest))
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until everything is written, at most so long; whether it is."""
-        self.flush()
-        if self._rest or not self._outbox.empty:
+        self._outbox.flush()
+        if not (self._closed or (self._rest is None and self._outbox.empty)):
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._idle}, timeout=timeout_s)
-        return not self._rest and self._outbox.empty
+        return self._rest is None and self._outbox.empty
 
     def close(self) -> None:
         """Write nothing more."""
         self._closed = True
+        self._rest = None
         self._connection.writers.pop(self._id, None)
         self._outbox.clear()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)

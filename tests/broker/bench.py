@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from math import inf
 
 from raven.adapter.batch import Batch, BatchItem, Carry
 from raven.broker import Broker, BrokerLimits, Client, OutboxLimits, Subscription
@@ -16,6 +17,37 @@ TRADE = Topic(VENUE, "BTC-USDT", Kind.TRADE)
 QUOTE = Topic(VENUE, "BTC-USDT", Kind.QUOTE)
 BOOK = Topic(VENUE, "BTC-USDT", Kind.BOOK)
 TOPICS = (TRADE, QUOTE, BOOK, Topic(VENUE, "ETH-USDT", Kind.TRADE), Topic(VENUE, "BTC-USDT", Kind.CANDLE, "1m"))
+
+
+class Pipe:
+    """A way to a client that takes so many messages at once.
+
+    Args:
+        room: how many it still takes.
+    """
+
+    def __init__(self, client: Client, room: float = inf) -> None:
+        self.messages: list[bytes] = []
+        self.room = room
+        self._outbox = client.outbox
+        client.outbox.writer = self
+        client.outbox.flush()
+
+    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        self.messages.append(message)
+        self.room -= 1
+        return self.room > 0
+
+    def drain(self) -> bool:
+        while self.room > 0 and (message := self._outbox.take(b"")) is not None:
+            self.messages.append(message)
+            self.room -= 1
+        return self.room > 0 and self._outbox.empty
+
+    def open(self, room: float = inf) -> None:
+        """The client reads again."""
+        self.room = room
+        self._outbox.flush()
 
 
 class Bench:
@@ -38,7 +70,9 @@ class Bench:
         self.broker.flush()
 
     def client(self, client_id: str = "c", peer: str = "peer") -> Client:
-        return self.broker.clients.attach(client_id, peer, lambda ended: self.ended.update({client_id: ended}))
+        client = self.broker.clients.attach(client_id, peer, lambda ended: self.ended.update({client_id: ended}))
+        Pipe(client)
+        return client
 
     def subscribed(self, *kinds: Kind, symbol: str = "BTC-USDT", client_id: str = "c", skip_image: bool = False) -> Client:
         client = self.client(client_id)
@@ -46,15 +80,22 @@ class Bench:
         result = self.broker.clients.subscribe(client, subscription)
         assert result.accepted, result
         self.broker.clients.put_images(client, subscription)
+        client.outbox.flush()
         return client
 
 
+def pipe_of(client: Client) -> Pipe:
+    """The way to `client`."""
+    pipe = client.outbox.writer
+    assert isinstance(pipe, Pipe)
+    return pipe
+
+
 def read(client: Client) -> list[v1.MarketEvent]:
-    """The events that wait for `client`; controls are passed over."""
-    events: list[v1.MarketEvent] = []
-    while (message := client.outbox.take(b"")) is not None:
-        events.extend(v1.StreamMarketDataResponse.parse(message).events)
-    return events
+    """The events that `client` was given since the last time; controls are passed over."""
+    client.outbox.flush()
+    messages, pipe_of(client).messages = pipe_of(client).messages, []
+    return [event for message in messages for event in v1.StreamMarketDataResponse.parse(message).events]
 
 
 def make_bench(*, book_top: bool = False, **limits: int) -> Bench:

@@ -12,7 +12,7 @@ from raven.errors import InvalidValue
 from raven.model.events import BookDelta, BookSnapshot, Flag, Gap, GapCause, Quote, StatusCause, TopicStatus, Trade
 from raven.model.instrument import Instrument
 from raven.model.topic import Kind, Selector, Topic
-from tests.broker.bench import BOOK, QUOTE, TOPICS, TRADE, VENUE, Bench, make_bench, read
+from tests.broker.bench import BOOK, QUOTE, TOPICS, TRADE, VENUE, Bench, make_bench, pipe_of, read
 
 IMAGE, LOCAL = int(Flag.IMAGE), int(Flag.LOCAL)
 State, Cause = v1.TopicStatusState, v1.TopicStatusCause
@@ -280,6 +280,7 @@ class TestClients:
     def test_one_for_whom_too_much_waits_is_ended_and_the_others_are_not(self) -> None:
         bench = make_bench(events_max=3)
         slow = bench.subscribed(Kind.TRADE, client_id="slow")
+        pipe_of(slow).room = 0
         fine = bench.subscribed(Kind.TRADE, client_id="fine")
         for number in range(5):
             bench.publish(trade(number))

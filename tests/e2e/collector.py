@@ -58,7 +58,9 @@ def count_data(message: bytes) -> int:
 def collect(target: str, file: Path, events: int, venue: str) -> None:
     kinds = [v1.Kind.TRADE, v1.Kind.QUOTE, v1.Kind.BOOK]
     selector = v1.TopicSelector(venue=venue, symbol="*", kinds=kinds)
-    subscribe = v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=[v1.Subscription(selector=selector)]))
+    # one that is late is to be seen, not covered by conflation
+    every = v1.Subscription(selector=selector, slow_consumer_policy=v1.SlowConsumerPolicy.DISCONNECT)
+    subscribe = v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=[every]))
     requests: queue.SimpleQueue[v1.StreamMarketDataRequest | None] = queue.SimpleQueue()
     requests.put(subscribe)
     options = [("grpc.max_receive_message_length", -1)]

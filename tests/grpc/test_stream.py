@@ -19,6 +19,7 @@ QUOTE = Topic("sim", "BTC-USDT", Kind.QUOTE)
 BOOK = Topic("sim", "BTC-USDT", Kind.BOOK)
 ETH = Topic("sim", "ETH-USDT", Kind.TRADE)
 TOPICS = (TRADE, QUOTE, BOOK, ETH)
+WHOLE_BOOK = subscription("sim/BTC-USDT", v1.Kind.BOOK, slow_consumer_policy=v1.SlowConsumerPolicy.DISCONNECT)
 
 
 def trades(first: int, last: int, topic: Topic = TRADE) -> list[Event]:
@@ -159,7 +160,7 @@ async def test_a_client_that_cancels_leaves_nothing_behind() -> None:
         ({"where": "sim/BTC-USDT", "kinds": [v1.Kind(0)]}, "selector.kinds[0]", "KIND_TRADE"),
         ({"where": "sim/BTC-USDT", "kinds": [v1.Kind(77)]}, "selector.kinds[0]", "KIND_TRADE"),
         ({"where": "sim/BTC-USDT", "variant": "%"}, "selector.variant", "A-Z"),
-        ({"where": "sim/BTC-USDT", "conflate_ms": 5}, "conflate_ms", "not served"),
+        ({"where": "sim/BTC-USDT", "conflate_ms": 5}, "conflate_ms", "0 for trade"),
         (
             {"where": "sim/BTC-USDT", "slow_consumer_policy": v1.SlowConsumerPolicy.CONFLATE},
             "slow_consumer_policy",
@@ -234,7 +235,7 @@ async def test_a_client_that_does_not_read_is_ended_and_another_never_notices() 
     async with serving(TOPICS, limits) as raven, raven.client() as slow_client, raven.client() as client:
         slow, fine = slow_client.stream(), client.stream()
         for call in (slow, fine):
-            call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", v1.Kind.BOOK)]))
+            call.send(subscribe=v1.SubscribeRequest(subscriptions=[WHOLE_BOOK]))
             await call.receive_control("subscribed")
             await call.receive_events(1)
         levels = [float(n) for n in range(1, 2001)]
@@ -257,7 +258,7 @@ async def test_a_stalled_client_is_ended_after_its_time() -> None:
     config = GrpcConfig(heartbeat_s=0.05, stall_s=0.3)
     async with serving(TOPICS, limits, config) as raven, raven.client() as client:
         call = client.stream()
-        call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", v1.Kind.BOOK)]))
+        call.send(subscribe=v1.SubscribeRequest(subscriptions=[WHOLE_BOOK]))
         await call.receive_control("subscribed")
         levels = [float(n) for n in range(1, 10_001)]
         raven.publish(Event(BOOK, BookSnapshot([], [], levels, levels), 1))

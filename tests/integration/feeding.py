@@ -60,14 +60,22 @@ class Record:
         self.flush()
 
     def flush(self) -> None:
-        now = trio.current_time()
+        self._client.outbox.flush()
+
+    def drain(self) -> bool:
         while (message := self._client.outbox.take(b"")) is not None:
-            for event in v1.StreamMarketDataResponse.parse(message).events:
-                assert event.topic is not None
-                topic = Topic(event.topic.venue, event.topic.symbol, Kind(event.topic.kind), event.topic.variant)
-                self.events.append((now, event))
-                self.by_topic.setdefault(topic, []).append(event)
+            self.send(message, {})
+        return True
+
+    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        now = trio.current_time()
+        for event in v1.StreamMarketDataResponse.parse(message).events:
+            assert event.topic is not None
+            topic = Topic(event.topic.venue, event.topic.symbol, Kind(event.topic.kind), event.topic.variant)
+            self.events.append((now, event))
+            self.by_topic.setdefault(topic, []).append(event)
         self._came.set()
+        return True
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until `condition` holds after something came."""

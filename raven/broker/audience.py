@@ -1,0 +1,175 @@
+"""Clients that have exactly the same topics, for whom events are joined once.
+
+Nearly all that a busy server does happens here: an event costs one append an audience, and a flush one join an audience and one
+write a client. A client that cannot take a message at once leaves the row of the ready ones and has its events put into its
+outbox one by one until it has caught up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from raven.broker.outbox import MESSAGE_BYTES_MAX, Outbox
+from raven.broker.topics import TopicState
+from raven.codec.encoder import sent_ts
+
+__all__ = ["Audience", "Audiences"]
+
+
+class Audience:
+    """The clients of one set of topics.
+
+    Args:
+        topics: of each of them.
+        now_ns: wall clock.
+    """
+
+    __slots__ = ("_dirty", "_now_ns", "behind", "dirty", "pending", "ready", "topics")
+
+    def __init__(self, topics: frozenset[TopicState], now_ns: Callable[[], int], dirty: list[Audience]) -> None:
+        self.topics = topics
+        self.pending: list[bytes] = []
+        self.ready: dict[Outbox, None] = {}  # ordered, and quick to leave
+        self.behind: dict[Outbox, None] = {}
+        self.dirty = False
+        self._now_ns = now_ns
+        self._dirty = dirty
+
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.behind)
+
+    def mark(self) -> None:
+        """Something has been published."""
+        self.dirty = True
+        self._dirty.append(self)
+
+    def settle(self) -> None:
+        """Hand over what has been published for those who are ready."""
+        if self.pending:
+            self._send()
+
+    def flush(self) -> None:
+        """Hand over what has been published, and have those who are behind take what they can."""
+        self.dirty = False
+        if self.pending:
+            self._send()
+        for outbox in list(self.behind) if self.behind else ():
+            outbox.flush()
+
+    def _send(self) -> None:
+        pending, self.pending = self.pending, []
+        if not self.ready:
+            return
+        trailer = sent_ts(self._now_ns())
+        for count, message in _messages(pending, trailer):
+            self._send_message(message, count)
+
+    def _send_message(self, message: bytes, count: int) -> None:
+        shared: dict[int, bytes] = {}
+        size = len(message)
+        late = None
+        for outbox in self.ready:
+            outbox.events_sent += count
+            outbox.bytes_sent += size
+            outbox.messages_sent += 1
+            if not outbox.writer.send(message, shared):  # type: ignore[union-attr]  # one without a writer is behind
+                late = [outbox] if late is None else [*late, outbox]
+        for outbox in late or ():
+            outbox.wrote(everything=False)
+
+    def add(self, outbox: Outbox) -> None:
+        """One more client."""
+        outbox.audience = self
+        (self.behind if outbox.behind else self.ready)[outbox] = None
+
+    def remove(self, outbox: Outbox) -> None:
+        """A client has gone, or has other topics."""
+        outbox.audience = None
+        self.ready.pop(outbox, None)
+        self.behind.pop(outbox, None)
+
+    def fell_behind(self, outbox: Outbox) -> None:
+        """It is given events one by one."""
+        self.ready.pop(outbox, None)
+        self.behind[outbox] = None
+
+    def caught_up(self, outbox: Outbox) -> None:
+        """It takes whole messages again."""
+        self.behind.pop(outbox, None)
+        self.ready[outbox] = None
+
+
+def _messages(elements: list[bytes], trailer: bytes) -> Iterator[tuple[int, bytes]]:
+    """The elements joined, in pieces of at most MESSAGE_BYTES_MAX where one element allows, with how many are in each."""
+    joined = b"".join([*elements, trailer])
+    if len(joined) <= MESSAGE_BYTES_MAX + len(trailer):
+        yield len(elements), joined
+        return
+    piece: list[bytes] = []
+    size = 0
+    for element in elements:
+        if piece and size + len(element) > MESSAGE_BYTES_MAX:
+            yield len(piece), b"".join([*piece, trailer])
+            piece, size = [], 0
+        piece.append(element)
+        size += len(element)
+    yield len(piece), b"".join([*piece, trailer])
+
+
+class Audiences:
+    """All audiences of a server, and those that have something to write.
+
+    Args:
+        now_ns: wall clock.
+    """
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._audiences: dict[frozenset[TopicState], Audience] = {}
+        self._of: dict[Outbox, Audience] = {}
+        self._dirty: list[Audience] = []
+
+    def __len__(self) -> int:
+        return len(self._audiences)
+
+    def place(self, outbox: Outbox, topics: Iterable[TopicState]) -> None:
+        """Give a client the audience of its topics; none = take it out."""
+        wanted = frozenset(topics)
+        current = self._of.get(outbox)
+        if current is not None:
+            if current.topics == wanted:
+                return
+            current.settle()
+            self._leave(outbox, current)
+        if wanted:
+            audience = self._audiences.get(wanted) or self._open(wanted)
+            audience.settle()  # what was published before is not for it
+            audience.add(outbox)
+            self._of[outbox] = audience
+
+    def _open(self, topics: frozenset[TopicState]) -> Audience:
+        audience = self._audiences[topics] = Audience(topics, self._now_ns, self._dirty)
+        for state in topics:
+            state.audiences[audience] = None
+        return audience
+
+    def _leave(self, outbox: Outbox, audience: Audience) -> None:
+        del self._of[outbox]
+        audience.remove(outbox)
+        if not audience:
+            del self._audiences[audience.topics]
+            for state in audience.topics:
+                del state.audiences[audience]
+
+    def flush(self) -> list[Outbox]:
+        """Have everybody write away what was published.
+
+        Returns:
+            Those for whom something still waits.
+        """
+        dirty, self._dirty[:] = self._dirty[:], []
+        late: list[Outbox] = []
+        for audience in dirty:
+            audience.flush()
+            late += audience.behind
+        return late
