@@ -238,7 +238,8 @@ class Call:
             reason = v1.GoodbyeReason.from_string(ended.reason)
             goodbye = v1.Goodbye(reason=reason, text=ended.text, reconnect=ended.reconnect)
             outbox.put_control(encode_control(goodbye=goodbye))
-        await self._writer.wait_idle(GOODBYE_WAIT_S)
+        if not await self._writer.wait_idle(GOODBYE_WAIT_S):
+            self._writer.give_up()
         log.info("client ended", client_id=self.client.client_id, peer=self.client.peer, reason=ended.reason, text=ended.text)
         if ended.status != "OK":
             raise GRPCError(Status[ended.status], ended.text)

@@ -160,6 +160,12 @@ class StreamWriter:
             await asyncio.wait({self._idle}, timeout=timeout_s)
         return self._rest is None and self._outbox.empty
 
+    def give_up(self) -> None:
+        """The client did not take its last message: one whose socket is full hears nothing any more, so its connection goes."""
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        self.close()
+
     def close(self) -> None:
         """Write nothing more."""
         self._closed = True
