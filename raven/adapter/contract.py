@@ -136,7 +136,11 @@ class Session(abc.ABC):
         return ()
 
     def on_unsubscribe(self, topics: Sequence[Topic]) -> Sequence[Output]:
-        """Carry these topics no longer."""
+        """Carry these topics no longer.
+
+        The core also calls it, and `on_subscribe` at once after it, to renew a book that is in doubt: it must then begin with a
+        new snapshot.
+        """
         return ()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from raven.adapter.outputs import Count, Fetch, Send, Wakeup
+from raven.adapter.outputs import Count, Fetch, Resync, Send, Wakeup
 from raven.errors import AdapterFault, shown
 from raven.model.topic import Topic
 
@@ -18,10 +18,11 @@ Command = Send | Fetch | Wakeup | Count
 
 @attrs.frozen
 class TopicChange:
-    """Carry `added` too, and `removed` no longer."""
+    """Carry `added` too, and `removed` no longer; what `doubted` says was seen downstream."""
 
     added: Sequence[Topic] = ()
     removed: Sequence[Topic] = ()
+    doubted: Resync | None = None
 
 
 def check_command(output: object) -> Command:

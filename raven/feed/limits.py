@@ -22,6 +22,8 @@ class FeedLimits:
         retry_pause_s: a host that failed to answer, or said that it is overloaded, is not asked again before.
         retry_after_s_max: no host is held back for longer than this, whatever it asks for.
         log_samples_max: lines about bad frames, and about failed requests, that one connection logs a minute.
+        suspects_max: events of one topic in a row whose time or values cannot be, before it is told to be in doubt.
+        doubt_pause_s: a topic is not told so again, and its book not begun anew for it, before.
         sample_chars_max: characters of a bad frame in its line.
     """
 
@@ -33,5 +35,7 @@ class FeedLimits:
     body_bytes_max: int = attrs.field(default=64 * 1024 * 1024, validator=ge(1))
     retry_pause_s: float = attrs.field(default=1.0, validator=ge(0))
     retry_after_s_max: float = attrs.field(default=3600.0, validator=ge(0))
+    suspects_max: int = attrs.field(default=10, validator=ge(1))
+    doubt_pause_s: float = attrs.field(default=60.0, validator=gt(0))
     log_samples_max: int = attrs.field(default=5, validator=ge(0))
     sample_chars_max: int = attrs.field(default=500, validator=ge(0))

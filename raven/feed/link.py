@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -12,6 +12,7 @@ import trio
 
 from raven.adapter.batch import Down
 from raven.adapter.contract import Connection
+from raven.adapter.outputs import Resync
 from raven.errors import AdapterFault, ConnectionLost
 from raven.feed.commands import TopicChange
 from raven.feed.statistics import ConnectionCounters, ConnectionStatistics, FeedState
@@ -42,6 +43,8 @@ class Link:
         self._down: Down | None = None  # what was said last, while it is still true
         self._lives = 0
         self._planned_at = -math.inf
+        self._out_s = 0.0  # without a life since there was a stable one, up to the present outage
+        self._out_since: float | None = None
 
     def enter(self, state: FeedState, reason: str = "") -> None:
         """How it stands now, and why."""
@@ -59,6 +62,9 @@ class Link:
         self._down = None
         self.counters.reconnects += self._lives > 0
         self._lives += 1
+        if self._out_since is not None:
+            self._out_s += trio.current_time() - self._out_since
+            self._out_since = None
         self._ended_by = None
         self._changes, changes = trio.open_memory_channel[TopicChange](CHANGES_WAITING_MAX)
         try:
@@ -89,6 +95,21 @@ class Link:
             self._changes.send_nowait(TopicChange(added, removed))
         except trio.WouldBlock:
             self.end(ConnectionLost("more changes of topics than its session takes up"))
+
+    def doubt(self, resync: Resync) -> None:
+        """A topic was found to be in doubt downstream. A life that is there is told; one that is too busy hears of the next."""
+        if self._changes is not None:
+            with suppress(trio.WouldBlock):
+                self._changes.send_nowait(TopicChange(doubted=resync))
+
+    def outage_s(self, now: float, stable_s: float) -> float:
+        """For how long there has been no life, when one has just ended or could not begin; since a life that brought data for
+        `stable_s`. Lives that were shorter do not count, neither as outage nor as its end."""
+        if self.counters.data_s >= stable_s:
+            self._out_s = 0.0
+        if self._out_since is None:
+            self._out_since = now
+        return self._out_s + now - self._out_since
 
     def go_down(self, down: Down) -> bool:
         """Whether this is news: a venue that stays away is not told of at each attempt."""

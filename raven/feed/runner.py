@@ -33,17 +33,16 @@ from raven.adapter.outputs import (
 from raven.errors import AdapterFault, ConnectionLost, FeedError, FrameError, VenueSilent
 from raven.feed.commands import TopicChange, check_command
 from raven.feed.limits import FeedLimits
+from raven.feed.quarantine import Quarantine, Verdict, mark
 from raven.feed.sampling import SampleLog, format_sample
 from raven.feed.statistics import ConnectionCounters
 from raven.feed.transport import FeedSocket
-from raven.model.events import Event, Flag
+from raven.model.events import Event
+from raven.model.topic import Kind
 
 __all__ = ["run_connection"]
 
 log = structlog.get_logger("raven.feed")
-
-VENUE_TS_NS_MIN = 1_230_768_000 * 10**9  # 2009-01-01, when there was nothing to trade yet
-VENUE_AHEAD_NS_MAX = 24 * 3600 * 10**9
 
 _ITEMS = frozenset({Established, Refused, Resync, Catalogue})  # beside Event, what goes on to the broker
 
@@ -87,13 +86,6 @@ async def run_connection(
     return runner.outcome()
 
 
-def _mark_time(event: Event) -> None:
-    """Flag a time that no venue can mean: before there was one, or a day ahead of us. It is passed on as sent."""
-    venue_ts_ns = event.venue_ts_ns
-    if venue_ts_ns is not None and not VENUE_TS_NS_MIN <= venue_ts_ns <= event.received_ts_ns + VENUE_AHEAD_NS_MAX:
-        event.flags |= Flag.SUSPECT_TIME
-
-
 class _Runner:
     """The tasks of one connection, and the one place where the session is called."""
 
@@ -119,6 +111,7 @@ class _Runner:
         self._limits = limits
         self._wall_clock = wall_clock
         self._samples = SampleLog(limits.log_samples_max)
+        self._quarantine = Quarantine(limits.suspects_max, limits.doubt_pause_s)
         self._log = log.bind(feed=feed, connection=connection.name)
         self._nursery: trio.Nursery
         self._ending: Reconnect | FeedError | AdapterFault | None = None
@@ -230,13 +223,18 @@ class _Runner:
 
     def _sort(self, outputs: list[Output], items: list[BatchItem]) -> AdapterFault | None:
         events = 0
+        runs = self._quarantine.runs
+        doubted: list[Resync] = []
         try:
             for output in outputs:
                 kind = type(output)
                 if kind is Event:
                     events += 1
-                    _mark_time(output)  # type: ignore[arg-type]  # the comparison of types says what it is
-                    items.append(output)  # type: ignore[arg-type]
+                    mark(output)  # type: ignore[arg-type]  # the comparison of types says what it is
+                    if output.flags or runs:  # type: ignore[union-attr]
+                        self._judge(output, items, doubted)  # type: ignore[arg-type]
+                    else:
+                        items.append(output)  # type: ignore[arg-type]
                 elif kind in _ITEMS:
                     items.append(output)  # type: ignore[arg-type]
                 elif kind is Reconnect:
@@ -248,7 +246,52 @@ class _Runner:
             return error
         finally:
             self._counters.events += events
-        return None
+        return self._begin_anew(doubted, items) if doubted and self._ending is None else None
+
+    # ------------------------------------------------------------------------------------------------- values that cannot be
+
+    def _judge(self, event: Event, items: list[BatchItem], doubted: list[Resync]) -> None:
+        verdict = self._quarantine.judge(event, trio.current_time())
+        if verdict is Verdict.DOUBT:
+            resync = self._quarantine.resync(event)
+            self._told(resync)
+            items.append(resync)
+            if event.topic.kind is Kind.BOOK:
+                doubted.append(resync)
+                verdict = Verdict.WITHHOLD
+            else:
+                verdict = self._quarantine.judge(event, trio.current_time())
+        if verdict is Verdict.WITHHOLD:
+            self._counters.counts["quarantined_events"] += 1
+        else:
+            items.append(event)
+
+    def _told(self, resync: Resync) -> None:
+        self._counters.counts["quarantines"] += 1
+        self._log.warning("topic in doubt", topic=str(resync.topic), cause=resync.cause.name, reason=resync.text)
+
+    def _begin_anew(self, doubted: list[Resync], items: list[BatchItem]) -> AdapterFault | None:
+        """Have the session begin the books anew that were found to be in doubt. Before anything else can reach the session."""
+        outputs: list[Output] = []
+        try:
+            for resync in doubted:
+                outputs += self._renew(resync)
+        except Exception as error:  # an adapter's bug may be anything
+            return self._fault(error)
+        self._quarantine.begun_anew()
+        return self._sort(outputs, items)
+
+    def _renew(self, resync: Resync) -> list[Output]:
+        """Unsubscribe and subscribe: it is how every session comes to a new snapshot."""
+        topics = (resync.topic,)
+        return [*self._session.on_unsubscribe(topics), *self._session.on_subscribe(topics)]
+
+    def _doubt(self, resync: Resync) -> list[Output]:
+        """What was found out downstream."""
+        if not self._quarantine.may_doubt(resync.topic, trio.current_time()):
+            return []
+        self._told(resync)
+        return [resync, *(self._renew(resync) if resync.topic.kind is Kind.BOOK else ())]
 
     def _bad_frame(self, error: FrameError, frame: bytes) -> None:
         self._counters.bad_frames += 1
@@ -324,6 +367,8 @@ class _Runner:
 
     async def _follow(self, changes: trio.MemoryReceiveChannel[TopicChange]) -> None:
         async for change in changes:
+            if change.doubted is not None:
+                await self._call(self._doubt, change.doubted)
             if change.added:
                 await self._call(self._session.on_subscribe, change.added)
             if change.removed:

@@ -1,21 +1,30 @@
 """The order book that is built from a snapshot and the deltas that apply to it.
 
-A side is a dictionary (price to size) and, while someone looks, a sorted list of its prices: finding a price is one bisection
-in C, inserting one is a move of at most some ten kilobytes, and both ends are there without work. The list is ascending on both
-sides; the best bid is its last, the best ask its first. A book that nobody looks at goes without, which saves half of a delta.
+A side is two dictionaries, price to size: the levels near the touch, and the rest of them behind an edge. Each level of a delta
+is one comparison with the edge and one store. An order is kept of the few near levels alone, and only while someone looks at
+them; that of all is made for a whole image. The best price is bounded while levels come, and looked for when the bound no
+longer proves anything: so a book is known not to be crossed without being ordered.
 """
 
 from __future__ import annotations
 
+import abc
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from math import inf
 
 from raven.model.events import BookDelta, BookSnapshot
 
 __all__ = ["OrderBook"]
 
+NEAR_LEVELS = 64
+"""Levels of a side that are taken as near when none is left, or too many are."""
+
+NEAR_LEVELS_MAX = 256
+"""Near levels of a side; one more and the outer ones go behind the edge. Many cost a look, few cost a new choice of them."""
+
 UNSEEN_MAX = 64
-"""Deltas of a side for which its list is kept up without anyone having looked. Sorting anew costs some ten times a delta."""
+"""Deltas of a side for which its order is kept up without anyone having looked."""
 
 
 class OrderBook:
@@ -24,8 +33,8 @@ class OrderBook:
     __slots__ = ("_asks", "_bids", "depth_limit", "venue_sequence")
 
     def __init__(self, snapshot: BookSnapshot | None = None) -> None:
-        self._bids = _Side()
-        self._asks = _Side()
+        self._bids: _Side = _Bids()
+        self._asks: _Side = _Asks()
         self.venue_sequence = 0
         self.depth_limit = 0
         if snapshot is not None:
@@ -33,8 +42,8 @@ class OrderBook:
 
     def reset(self, snapshot: BookSnapshot) -> None:
         """Forget everything and hold what `snapshot` holds. Levels of size 0 are left out."""
-        self._bids = _Side(snapshot.bid_price, snapshot.bid_size)
-        self._asks = _Side(snapshot.ask_price, snapshot.ask_size)
+        self._bids = _Bids(snapshot.bid_price, snapshot.bid_size)
+        self._asks = _Asks(snapshot.ask_price, snapshot.ask_size)
         self.venue_sequence = snapshot.venue_sequence
         self.depth_limit = snapshot.depth_limit
 
@@ -48,101 +57,233 @@ class OrderBook:
             self.venue_sequence = delta.venue_sequence
 
     @property
+    def crossed(self) -> bool:
+        """Whether the best bid is at or above the best ask. Exact, and cheap enough to be asked after every delta."""
+        bids, asks = self._bids, self._asks
+        return bids.bound >= asks.bound and bids.tighten() >= asks.bound and bids.bound >= asks.tighten()
+
+    @property
     def best_bid(self) -> float | None:
         """The highest bid price; None when there is none."""
-        prices = self._bids.prices()
-        return prices[-1] if prices else None
+        bid = self._bids.tighten()
+        return None if bid == -inf else bid
 
     @property
     def best_ask(self) -> float | None:
         """The lowest ask price; None when there is none."""
-        prices = self._asks.prices()
-        return prices[0] if prices else None
-
-    @property
-    def crossed(self) -> bool:
-        """Whether the best bid is at or above the best ask."""
-        bids, asks = self._bids.prices(), self._asks.prices()
-        return bool(bids and asks and bids[-1] >= asks[0])
+        ask = self._asks.tighten()
+        return None if ask == inf else ask
 
     def bids(self, depth: int = 0) -> list[tuple[float, float]]:
         """(price, size) from the highest bid down; the first `depth`, or all with 0."""
-        prices, sizes = self._bids.highest(depth)
+        prices, sizes = self._bids.columns(depth)
         return list(zip(prices, sizes, strict=True))
 
     def asks(self, depth: int = 0) -> list[tuple[float, float]]:
         """(price, size) from the lowest ask up; the first `depth`, or all with 0."""
-        prices, sizes = self._asks.lowest(depth)
+        prices, sizes = self._asks.columns(depth)
         return list(zip(prices, sizes, strict=True))
 
     def snapshot(self, depth: int = 0) -> BookSnapshot:
         """The book as an event's payload: the first `depth` levels a side, or all with 0."""
         return BookSnapshot(
-            *self._bids.highest(depth), *self._asks.lowest(depth), self.venue_sequence, depth or self.depth_limit
+            *self._bids.columns(depth), *self._asks.columns(depth), self.venue_sequence, depth or self.depth_limit
         )
 
     def __len__(self) -> int:
         """Levels on both sides."""
-        return len(self._bids.levels) + len(self._asks.levels)
+        return len(self._bids) + len(self._asks)
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same levels; the venue's sequence does not count."""
         if not isinstance(other, OrderBook):
             return NotImplemented
-        return self._bids.levels == other._bids.levels and self._asks.levels == other._asks.levels
+        return self._bids.levels() == other._bids.levels() and self._asks.levels() == other._asks.levels()
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def __repr__(self) -> str:
-        bids, asks = len(self._bids.levels), len(self._asks.levels)
-        return f"<OrderBook {bids} bids to {self.best_bid}, {asks} asks from {self.best_ask}>"
+        return f"<OrderBook {len(self._bids)} bids to {self.best_bid}, {len(self._asks)} asks from {self.best_ask}>"
 
 
-class _Side:
-    """Bids or asks: `levels`, and their prices in order as long as that is asked for."""
+class _Side(abc.ABC):
+    """Bids or asks. Every near price is better than `edge`, and none behind it is; none at all is better than `bound`."""
 
-    __slots__ = ("_ordered", "_unseen", "levels")
+    __slots__ = ("_edge", "_far", "_near", "_order", "_reach", "_unseen", "bound")
+
+    worst: float
+    """Worse than any price."""
 
     def __init__(self, prices: Sequence[float] = (), sizes: Sequence[float] = ()) -> None:
-        self.levels = {price: size for price, size in zip(prices, sizes, strict=True) if size}
-        self._ordered: list[float] | None = None
-        self._unseen = 0  # deltas since someone last looked
+        self.bound = self._edge = self.worst
+        self._reach = 0.0  # from the best level to the edge, when that was drawn
+        self._order: list[float] | None = None  # the near prices, ascending, as long as someone looks
+        self._unseen = 0  # deltas since someone looked
+        self._near: dict[float, float] = {}
+        self._far = {price: size for price, size in zip(prices, sizes, strict=True) if size}
+        self._choose(NEAR_LEVELS)
 
     def set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
         """Size 0 removes a level. Of a price that is there more than once the last counts."""
-        levels, ordered = self.levels, self._ordered
-        if ordered is None:
+        if self._order is None:
+            self._set(prices, sizes)
+        else:
+            self._set_in_order(self._order, prices, sizes)
+        if len(self._near) > NEAR_LEVELS_MAX:
+            self._spill()
+
+    @abc.abstractmethod
+    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """Without an order: what a price costs here is what a delta costs."""
+
+    def _set_in_order(self, order: list[float], prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """With the order kept up, which someone looks at after each delta."""
+        near, far = self._near, self._far
+        low, high = sorted((self._edge, -self.worst))
+        try:
             for price, size in zip(prices, sizes, strict=True):
-                if size:
-                    levels[price] = size
-                else:
-                    levels.pop(price, None)
-            return
-        for price, size in zip(prices, sizes, strict=True):
-            if size:
-                if price not in levels:
-                    insort(ordered, price)
-                levels[price] = size
-            elif levels.pop(price, None) is not None:
-                del ordered[bisect_left(ordered, price)]
+                if not low < price < high:
+                    if size:
+                        far[price] = size
+                    else:
+                        far.pop(price, None)
+                elif size:
+                    if price not in near:
+                        insort(order, price)
+                    near[price] = size
+                elif near.pop(price, None) is not None:
+                    del order[bisect_left(order, price)]
+        finally:
+            self.bound = self._first(order, 1)[0] if order else self._edge
         self._unseen += 1
         if self._unseen > UNSEEN_MAX:
-            self._ordered = None
+            self._order = None
 
-    def prices(self) -> list[float]:
-        """All prices, ascending; only to be read."""
+    @abc.abstractmethod
+    def _first(self, order: list[float], count: int) -> list[float]:
+        """Of ascending prices the best `count`, the best one first; all with 0."""
+
+    @abc.abstractmethod
+    def _beyond(self, edge: float) -> list[float]:
+        """The prices behind the present edge that are better than a new one, ascending."""
+
+    def tighten(self) -> float:
+        """Make `bound` the best price, and return it. It costs a look at the near levels, if the best one has gone since."""
+        if self.bound not in self._near:
+            if self._near:
+                self.bound = self._first(sorted(self._near), 1)[0]
+            else:
+                self._refill()
+        return self.bound
+
+    def columns(self, depth: int) -> tuple[list[float], list[float]]:
+        """Prices and sizes from the best one on; the first `depth`, or all with 0."""
+        if len(self._near) < depth <= NEAR_LEVELS_MAX // 2 and self._far:
+            self._choose(max(NEAR_LEVELS, 2 * depth))
         self._unseen = 0
-        if self._ordered is None:
-            self._ordered = sorted(self.levels)
-        return self._ordered
+        if self._order is None:
+            self._order = sorted(self._near)
+        if depth and depth <= len(self._near):
+            prices = self._first(self._order, depth)
+            return prices, list(map(self._near.__getitem__, prices))
+        prices = (self._first(self._order, 0) + self._first(sorted(self._far), 0))[: depth or None]
+        return prices, list(map(self.levels().__getitem__, prices))
 
-    def highest(self, depth: int) -> tuple[list[float], list[float]]:
-        """Prices and sizes from the highest price down; the first `depth`, or all with 0."""
-        prices = self.prices()[-depth:]
+    def levels(self) -> dict[float, float]:
+        """All of them, in no order."""
+        return {**self._far, **self._near}
+
+    def __len__(self) -> int:
+        return len(self._near) + len(self._far)
+
+    def _choose(self, count: int) -> None:
+        """Draw the edge anew, behind the best `count` levels."""
+        levels = self.levels()
+        prices = self._first(sorted(levels), 0)
+        near = prices[:count]
+        self._near = {price: levels.pop(price) for price in near}
+        self._far = levels
+        self._order = None
+        self._edge = prices[count] if levels else self.worst
+        self._reach = self._edge - near[0] if levels else 0.0
+        self.bound = near[0] if near else self.worst
+
+    def _refill(self) -> None:
+        """None is near any more: the edge goes on by as far as it reached before, without ordering what is further behind."""
+        edge = self._edge + self._reach
+        near = self._beyond(edge)
+        if not 1 + NEAR_LEVELS // 4 <= len(near) <= NEAR_LEVELS_MAX:
+            self._choose(NEAR_LEVELS)
+            return
+        self._near = {price: self._far.pop(price) for price in near}
+        self._order, self._edge, self.bound = None, edge, self._first(near, 1)[0]
+
+    def _spill(self) -> None:
+        """Put all but the best near levels behind the edge."""
+        prices = self._first(sorted(self._near), 0)
+        outer = prices[NEAR_LEVELS:]
+        self._far.update((price, self._near.pop(price)) for price in outer)
+        self._order, self._edge = None, outer[0]
+
+
+class _Bids(_Side):
+    __slots__ = ()
+
+    worst = -inf
+
+    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        near, far, edge, bound = self._near, self._far, self._edge, self.bound
+        try:
+            for price, size in zip(prices, sizes, strict=True):
+                if price > edge:
+                    if size:
+                        near[price] = size
+                        if price > bound:
+                            bound = price
+                    else:
+                        near.pop(price, None)
+                elif size:
+                    far[price] = size
+                else:
+                    far.pop(price, None)
+        finally:
+            self.bound = bound
+
+    def _first(self, order: list[float], count: int) -> list[float]:
+        prices = order[-count:]
         prices.reverse()
-        return prices, list(map(self.levels.__getitem__, prices))
+        return prices
 
-    def lowest(self, depth: int) -> tuple[list[float], list[float]]:
-        """Prices and sizes from the lowest price up; the first `depth`, or all with 0."""
-        prices = self.prices()[: depth or None]
-        return prices, list(map(self.levels.__getitem__, prices))
+    def _beyond(self, edge: float) -> list[float]:
+        return sorted([price for price in self._far if price > edge])
+
+
+class _Asks(_Side):
+    __slots__ = ()
+
+    worst = inf
+
+    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """As of bids, with the comparisons the other way round: one function for both would cost what is saved here."""
+        near, far, edge, bound = self._near, self._far, self._edge, self.bound
+        try:
+            for price, size in zip(prices, sizes, strict=True):
+                if price < edge:
+                    if size:
+                        near[price] = size
+                        if price < bound:
+                            bound = price
+                    else:
+                        near.pop(price, None)
+                elif size:
+                    far[price] = size
+                else:
+                    far.pop(price, None)
+        finally:
+            self.bound = bound
+
+    def _first(self, order: list[float], count: int) -> list[float]:
+        return order[: count or None]
+
+    def _beyond(self, edge: float) -> list[float]:
+        return sorted([price for price in self._far if price < edge])

@@ -5,7 +5,7 @@
 
 from raven.testing.conformance import RULES, Rule, adapters_of, check_adapter_package, check_rule, check_subject
 from raven.testing.driver import Driver, Step, events_of, open_session, play
-from raven.testing.kit import KIT_GROUP, Answer, ConformanceKit, LateSubscription, Scenario, find_kit
+from raven.testing.kit import KIT_GROUP, Answer, ConformanceKit, LateSubscription, Scenario, StatusOutput, find_kit
 from raven.testing.recording import (
     Frame,
     format_event,
@@ -32,6 +32,7 @@ __all__ = [
     "Result",
     "Rule",
     "Scenario",
+    "StatusOutput",
     "Step",
     "Subject",
     "Verdict",

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from raven.adapter import Catalogue, Event, Kind, Output, Resync, Topic
 from raven.codec.encoder import TopicEncoder
-from raven.errors import AdapterFault, InvalidName, InvalidValue, shown
+from raven.errors import AdapterFault, InvalidName, InvalidValue
 from raven.model.events import BookDelta, BookSnapshot, Candle, Trade, payload_kinds
 from raven.model.instrument import Instrument
 from raven.model.topic import check_symbol
+from raven.testing.differences import event_difference, output_difference, value_difference
 from raven.testing.driver import Step, connection_of, events_of, open_session, outputs_of, play
 from raven.testing.kit import KIT_GROUP, Scenario
-from raven.testing.recording import event_table, format_event
 from raven.testing.report import Outcome, failed, not_applicable, not_covered, passed
 from raven.testing.subject import Subject
 from raven.testing.tripwires import tripwires
@@ -30,7 +29,6 @@ __all__ = [
     "check_times",
     "check_topics",
     "check_trespasses",
-    "difference",
     "encoding_findings",
     "identity",
     "of_events",
@@ -38,7 +36,6 @@ __all__ = [
 ]
 
 LEFT_OUT_MAX = 12  # topics of a scenario that are left out in turn
-SHOWN_CHARS = 160
 YEAR_2000_NS, YEAR_2100_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
 
 
@@ -54,45 +51,10 @@ def check_golden_events(subject: Subject) -> Outcome:
         return not_covered("no scenario of the kit has events")
     findings = []
     for scenario in golden:
-        found = difference(scenario.events, list(events_of(subject.clean(scenario))))
+        found = event_difference(scenario.events, list(events_of(subject.clean(scenario))))
         findings += [f"scenario {scenario.name!r}: {found}"] if found else []
     frames, events = sum(len(one.frames) for one in golden), sum(len(one.events) for one in golden)
     return failed(findings) if findings else passed(f"{events} events of {frames} frames")
-
-
-def difference(expected: Sequence[Event], found: Sequence[Event]) -> str:
-    """The first place where two lists of events are not the same; empty where there is none."""
-    for place, (one, other) in enumerate(itertools.zip_longest(expected, found)):
-        if one is None or other is None or (one.topic, type(one.payload)) != (other.topic, type(other.payload)):
-            return f"event {place} should be {_shown(one)} and is {_shown(other)}"
-        differing = _first_differing(event_table(one), event_table(other))
-        if differing:
-            return f"event {place}, {type(one.payload).__name__} of {one.topic}: {differing}"
-    return ""
-
-
-def _first_differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> str:
-    for key in dict.fromkeys((*one, *other)):
-        mine, theirs = _by_place(one.get(key), other.get(key))
-        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-            inner = _first_differing(mine, theirs, f"{path}{key}.")
-            if inner:
-                return inner
-        elif mine != theirs:
-            return f"{path}{key} should be {shown(mine)} and is {shown(theirs)}"
-    return ""
-
-
-def _by_place(one: Any, other: Any) -> tuple[Any, Any]:
-    """Two columns of one length as tables, so that the place shows where they differ; else both as they are."""
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return {str(place): value for place, value in enumerate(one)}, {str(place): value for place, value in enumerate(other)}
-    return one, other
-
-
-def _shown(event: Event | None) -> str:
-    text = "none" if event is None else format_event(event)
-    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
 
 
 # ---- every event
@@ -280,9 +242,16 @@ def check_same_outputs(subject: Subject) -> Outcome:
         calls += len(again)
         for one, other in itertools.zip_longest(subject.clean(scenario), again):
             if one != other:
-                findings.append(f"scenario {scenario.name!r}: {one!r:.120} and then {other!r:.120}")
+                findings.append(f"scenario {scenario.name!r}: {_step_difference(one, other)}")
                 break
     return failed(findings) if findings else passed(f"{calls} calls")
+
+
+def _step_difference(one: Step | None, other: Step | None) -> str:
+    if one is None or other is None or one.method != other.method:
+        return f"{one.method if one else 'no call'} and then {other.method if other else 'no call'}"
+    differing = output_difference(one.outputs, other.outputs) or value_difference(one, other)
+    return f"{one.method}, the first time and then: {differing}"
 
 
 def check_trespasses(subject: Subject) -> Outcome:

@@ -16,11 +16,11 @@ import attrs
 from raven.adapter import GROUP, AdapterEntry, find_adapters
 from raven.adapter.registry import check_adapter as load_entry
 from raven.errors import AdapterFault, AdapterNotFound, FrameError, nearest
-from raven.testing import behaviour, declared, resilience, subscriptions
+from raven.testing import behaviour, declared, resilience, statuses, subscriptions
 from raven.testing.driver import Step, events_of, open_session, raised
 from raven.testing.kit import find_kit
 from raven.testing.mutations import DISORDERS, FAULTS
-from raven.testing.report import Outcome, Report, Result, failed
+from raven.testing.report import Outcome, Report, Result, failed, once_each
 from raven.testing.subject import Subject
 
 __all__ = ["RULES", "Rule", "adapters_of", "check_adapter_package", "check_rule", "check_subject", "measure_events_per_s"]
@@ -54,12 +54,15 @@ RULES: tuple[Rule, ...] = (
     Rule("times", behaviour.check_times),
     Rule("books", behaviour.check_books),
     Rule("nothing before its subscription", subscriptions.check_before_subscription),
+    Rule("statuses", statuses.check_statuses),
     Rule("resubscribing", subscriptions.check_resubscribing),
     Rule("unsubscribing", subscriptions.check_unsubscribing),
+    Rule("a book begins anew", subscriptions.check_renewing),
     Rule("same frames, same outputs", behaviour.check_same_outputs),
     Rule("no clock, socket or file", behaviour.check_trespasses),
     *(Rule(f"bad frames: {fault}", partial(resilience.check_bad_frames, fault=fault)) for fault in FAULTS),
     *(Rule(f"frames {disorder}", partial(resilience.check_disorder, disorder=disorder)) for disorder in DISORDERS),
+    Rule("a delta is lost", statuses.check_lost_deltas),
     Rule("next connection", resilience.check_memory),
     Rule("bad replies", resilience.check_bad_replies),
 )
@@ -81,7 +84,7 @@ def check_subject(subject: Subject, package: str = "") -> Report:
     Args:
         package: distribution and version, for the report.
     """
-    results = tuple(Result(rule.name, check_rule(rule, subject)) for rule in RULES)
+    results = once_each([Result(rule.name, check_rule(rule, subject)) for rule in RULES])
     return Report(subject.name, subject.adapter.title, package, results, measure_events_per_s(subject))
 
 

@@ -16,17 +16,20 @@ from typing import Any
 
 import attrs
 
-from raven.adapter import Adapter, Event, FeedSpec, Topic
+from raven.adapter import Adapter, Established, Event, FeedSpec, Kind, Refused, Resync, Topic
 from raven.errors import AdapterRefused
 from raven.structure import structure
 from raven.testing.recording import Frame
 
-__all__ = ["KIT_GROUP", "Answer", "ConformanceKit", "LateSubscription", "Scenario", "find_kit"]
+__all__ = ["KIT_GROUP", "Answer", "ConformanceKit", "LateSubscription", "Scenario", "StatusOutput", "find_kit"]
 
 KIT_GROUP = "raven.conformance"
 
 START_NS = 1_700_000_000_000_000_000  # the clock of a scenario that has no frames
 CONNECT_AHEAD_NS = 1_000_000_000  # of the first frame
+
+StatusOutput = Established | Refused | Resync
+"""What a session says of its topics beside events."""
 
 
 @attrs.frozen
@@ -68,6 +71,10 @@ class Scenario:
         topics: what the feed carries; their venue is the feed's name.
         frames: as they arrived, receipt times and all.
         events: every event of the session, in order, to the last digit.
+        statuses: every Established, Refused and Resync, in order, if given; where between the events is not compared. Topics of
+            one Established may as well stand in one each.
+        unconfirmed: kinds whose topics the venue never confirms, because they are polled; all of them (`tuple(Kind)`) for a
+            venue that confirms nothing.
         options: the table `[feeds.options]`.
         answers: to the session's Fetches; one that has none stays unanswered.
         late: topics that are added while it runs.
@@ -80,6 +87,8 @@ class Scenario:
     topics: tuple[Topic, ...] = attrs.field(converter=_tuple)
     frames: tuple[Frame, ...] = attrs.field(default=(), converter=_tuple)
     events: tuple[Event, ...] = attrs.field(default=(), converter=_tuple)
+    statuses: tuple[StatusOutput, ...] = attrs.field(default=(), converter=_tuple, kw_only=True)
+    unconfirmed: tuple[Kind, ...] = attrs.field(default=(), converter=_tuple, kw_only=True)
     options: Mapping[str, Any] = attrs.field(factory=dict)
     answers: tuple[Answer, ...] = attrs.field(default=(), converter=_tuple)
     late: tuple[LateSubscription, ...] = attrs.field(default=(), converter=_tuple)

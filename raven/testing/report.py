@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 import attrs
 
-__all__ = ["Outcome", "Report", "Result", "Verdict", "failed", "format_report", "not_applicable", "not_covered", "passed"]
+__all__ = [
+    "Outcome",
+    "Report",
+    "Result",
+    "Verdict",
+    "failed",
+    "format_report",
+    "not_applicable",
+    "not_covered",
+    "once_each",
+    "passed",
+]
 
 FINDINGS_SHOWN_MAX = 5  # of one rule
 
@@ -62,6 +74,33 @@ class Result:
 
     rule: str
     outcome: Outcome
+
+
+_RAISED = re.compile(r" raised (\w+: .*)", re.DOTALL)
+
+
+def once_each(results: Iterable[Result]) -> tuple[Result, ...]:
+    """The results, with a rule that failed by nothing but what stands under another one as not covered: nobody could look.
+
+    Exceptions are the same if they are of one text and line, whatever was being called.
+    """
+    told: dict[str, str] = {}
+    return tuple(_told_once(result, told) for result in results)
+
+
+def _told_once(result: Result, told: dict[str, str]) -> Result:
+    outcome = result.outcome
+    keys = [_key(finding) for finding in outcome.findings]
+    again = [told[key] for key in keys if key in told]
+    if outcome.verdict is Verdict.FAILED and len(again) == len(keys):
+        return Result(result.rule, not_covered(f"it fails as under {again[0]!r}"))
+    told |= {key: result.rule for key in keys if key not in told}
+    return result
+
+
+def _key(finding: str) -> str:
+    raised = _RAISED.search(finding)
+    return raised[1] if raised else finding
 
 
 @attrs.frozen

@@ -12,7 +12,8 @@ import attrs
 
 from raven.adapter import Count, Event, Fetch, Kind, Output
 from raven.model.events import Trade
-from raven.testing.behaviour import book_findings, difference, encoding_findings, identity, repeats
+from raven.testing.behaviour import book_findings, encoding_findings, identity, repeats
+from raven.testing.differences import event_difference
 from raven.testing.driver import Driver, Step, events_of, open_session, outputs_of, play
 from raven.testing.kit import Answer, Scenario
 from raven.testing.mutations import DISORDERS, FAULTS, is_json, telling_frames
@@ -92,7 +93,7 @@ def _fault_findings(subject: Subject, scenario: Scenario, plan: Plan, fault: str
         if not taken:
             break
         plan = _without(plan, taken, whole_places=number >= ROUNDS_MAX)
-    found = difference(list(events_of(subject.clean(scenario))), list(events_of(steps)))
+    found = event_difference(list(events_of(subject.clean(scenario))), list(events_of(steps)))
     if found:
         yield f"after bad frames {_culprit(subject, scenario, plan)}{found}"
 
@@ -125,7 +126,7 @@ def _culprit(subject: Subject, scenario: Scenario, plan: Plan) -> str:
     alone = ({place: [frame]} for place, frames in plan.items() for frame in frames)
     for one in itertools.islice(alone, CULPRITS_MAX):
         steps = play(open_session(subject.adapter, scenario), scenario, partial(_inject, one))
-        if difference(clean, list(events_of(steps))):
+        if event_difference(clean, list(events_of(steps))):
             ((place, (frame,)),) = one.items()
             return f"({frame!r:.60} before frame {place} is enough) "
     return ""

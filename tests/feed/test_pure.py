@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from random import Random
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from raven.adapter.outputs import Count, Fetch, Send, Wakeup
 from raven.errors import AdapterFault
-from raven.feed.backoff import backoff
+from raven.feed.backoff import draw_pause_s
 from raven.feed.commands import check_command
 from raven.feed.sampling import SAMPLE_WINDOW_S, SampleLog, format_sample
 from raven.feed.statistics import ConnectionCounters, FeedState
@@ -24,23 +23,37 @@ class Highest(Random):
         return b
 
 
-def test_backoff_doubles_its_ceiling_up_to_the_cap() -> None:
-    assert list(islice(backoff(0.25, 3.0, Highest()), 7)) == [0.25, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0]
+def test_the_ceiling_is_as_long_as_the_outage_up_to_the_cap() -> None:
+    outages = (0.0, 0.25, 0.75, 1.75, 2.74, 2.75, 1e9)
+    assert [draw_pause_s(outage_s, 0.25, 3.0, Highest()) for outage_s in outages] == [0.25, 0.5, 1.0, 2.0, 2.99, 3.0, 3.0]
 
 
 def test_a_base_over_the_cap_is_the_cap() -> None:
-    assert list(islice(backoff(5.0, 2.0, Highest()), 2)) == [2.0, 2.0]
+    assert draw_pause_s(0.0, 5.0, 2.0, Highest()) == 2.0
 
 
-@given(st.integers(), st.floats(0.001, 10), st.floats(0.001, 100))
-def test_backoff_draws_from_the_whole_range(seed: int, base_s: float, cap_s: float) -> None:
-    ceilings = islice(backoff(base_s, cap_s, Highest()), 40)
-    for pause, ceiling in zip(backoff(base_s, cap_s, Random(seed)), ceilings, strict=False):
-        assert 0 <= pause <= ceiling <= cap_s
+def test_without_jitter_pauses_double() -> None:
+    outage_s, pauses = 0.0, []
+    for _ in range(6):
+        pauses.append(draw_pause_s(outage_s, 1.0, 16.0, Highest()))
+        outage_s += pauses[-1]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 16.0]
 
 
-def test_backoff_stays_finite_for_ever() -> None:
-    assert next(islice(backoff(0.25, 30, Highest()), 5000, None)) == 30
+@given(st.integers(), st.floats(0, 100), st.floats(0.001, 10), st.floats(0.001, 100))
+def test_the_pause_is_drawn_from_the_whole_range(seed: int, outage_s: float, base_s: float, cap_s: float) -> None:
+    pauses = [draw_pause_s(outage_s, base_s, cap_s, random) for random in [Random(seed)] for _ in range(40)]
+    ceiling = draw_pause_s(outage_s, base_s, cap_s, Highest())
+    assert 0 <= min(pauses) < ceiling / 2 < max(pauses) <= ceiling  # forty on one side: once in 10^12
+
+
+@given(st.integers(0, 2**32))
+def test_a_short_outage_is_never_followed_by_a_long_pause(seed: int) -> None:
+    """However the draws fall: who was away for 2 s is waited for at most so long again."""
+    random, outage_s = Random(seed), 0.0
+    while outage_s < 2.0:
+        outage_s += draw_pause_s(outage_s, 0.25, 30.0, random)
+    assert outage_s <= 2 * 2.0 + 0.25
 
 
 def test_samples_are_so_many_a_minute_and_the_next_line_tells_what_was_left_out() -> None:

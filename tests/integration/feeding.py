@@ -20,25 +20,58 @@ from raven.broker import Broker, BrokerLimits, Subscription
 from raven.codec.generated.raven import v1
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedStatistics
+from raven.feed.transport import DEFAULT_READER, Reader
 from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot, Flag
 from raven.model.topic import Kind, Selector, Topic
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
-from raven_binance import BinanceSpotAdapter, SpotOptions
-from raven_binance.emulator import SpotEmulator
+from raven_binance import BinanceSpotAdapter, BinanceUsdmAdapter
+from raven_binance.emulator import SpotEmulator, UsdmEmulator
+from raven_binance.emulator.contracts import ContractMarket
 from raven_binance.emulator.faults import Fault
+from raven_binance.emulator.generator import SpotMarket
 from raven_binance.emulator.injection import Injector
+from raven_binance.emulator.rules import CONTRACTS, SYMBOLS, SymbolRules
 from tests.e2e.recording import Recorded, read_recording
 
 DEADLINE_S = 8.0
 SPEED = 15.0  # times the pace of the recording
 KINDS = (Kind.TRADE, Kind.QUOTE, Kind.BOOK)
 STRUCK, BESIDE, APART = "BTC-USDT", "ETH-USDT", "SOL-USDT"  # the faults' symbol, one on its connection, one on another feed
-FEED, OTHER_FEED = "binance-spot", "binance-apart"
+FEED, OTHER_FEED = "binance", "binance-apart"
 RESTARTS = SupervisorConfig(backoff_base_s=0.05, backoff_cap_s=0.2, stable_s=0.2)
 LIMITS = FeedLimits(retry_pause_s=0.05)
 LOCAL_OR_IMAGE = int(Flag.LOCAL | Flag.IMAGE)
 State, Cause = v1.TopicStatusState, v1.TopicStatusCause
+
+
+@attrs.frozen
+class Played:
+    """A market that is played.
+
+    Args:
+        suffix: of canonical symbols; tests call them by what is before it.
+        depth: the REST address of a whole book, without its symbol.
+        kind: of the generated market, and `rules` of its symbols.
+    """
+
+    adapter: type[Adapter]
+    emulator: Callable[[Injector], Any]
+    suffix: str
+    depth: str
+    kind: type[SpotMarket]
+    rules: tuple[SymbolRules, ...]
+
+
+SPOT = Played(BinanceSpotAdapter, SpotEmulator, "", "/api/v3/depth?limit=5000", SpotMarket, SYMBOLS)
+USDM = Played(
+    BinanceUsdmAdapter,
+    UsdmEmulator,
+    "-PERP",
+    "/fapi/v1/depth?limit=1000",
+    ContractMarket,
+    (*CONTRACTS[:2], attrs.evolve(CONTRACTS[1], symbol="SOLUSDT", base="SOL")),
+)
 
 
 class Record:
@@ -47,7 +80,8 @@ class Record:
     It is an `OutboxWriter` that takes whatever there is at once.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, suffix: str = "") -> None:
+        self._suffix = suffix
         self.events: list[tuple[float, v1.MarketEvent]] = []
         self.by_topic: dict[Topic, list[v1.MarketEvent]] = {}
         self._came = trio.Event()
@@ -89,7 +123,7 @@ class Record:
     def of(self, symbol: str, kind: Kind) -> list[v1.MarketEvent]:
         """The sequenced events of one topic."""
         venue = OTHER_FEED if symbol == APART else FEED
-        found = self.by_topic.get(Topic(venue, symbol, kind, ""), [])
+        found = self.by_topic.get(Topic(venue, symbol + self._suffix, kind, ""), [])
         return [event for event in found if not event.flags & LOCAL_OR_IMAGE]
 
     def tale(self, symbol: str, kind: Kind) -> list[str]:
@@ -101,7 +135,8 @@ class Record:
         return next(
             at
             for at, event in self.events
-            if _told(event) == told and event.topic and event.topic.symbol == symbol and Kind(event.topic.kind) is kind
+            if _told(event) == told and event.topic and Kind(event.topic.kind) is kind
+            if event.topic.symbol == symbol + self._suffix
         )
 
     def text(self, symbol: str, kind: Kind, told: str) -> str:
@@ -152,9 +187,9 @@ class Wrapped(Adapter):
         return self._session(self._inner.session(feed, connection, memory))
 
 
-def impatient(idle_timeout_s: float) -> Adapter:
-    """The Binance adapter with another idle timeout."""
-    return Wrapped(BinanceSpotAdapter(), connection=lambda one: attrs.evolve(one, idle_timeout_s=idle_timeout_s))
+def impatient(idle_timeout_s: float, played: Played = SPOT) -> Adapter:
+    """The adapter with another idle timeout."""
+    return Wrapped(played.adapter(), connection=lambda one: attrs.evolve(one, idle_timeout_s=idle_timeout_s))
 
 
 @attrs.define
@@ -169,7 +204,7 @@ class Feeding:
     injector: Injector
     supervisor: Supervisor
     recorded: dict[str, Recorded]
-    rest_url: str
+    depth_url: str
 
     @property
     def feed(self) -> FeedStatistics:
@@ -219,7 +254,7 @@ class Feeding:
             return {symbol: await self._venue_book(client, symbol) for symbol in self.recorded}
 
     async def _venue_book(self, client: httpx.AsyncClient, symbol: str) -> OrderBook:
-        reply = await client.get(f"{self.rest_url}/api/v3/depth?symbol={symbol.replace('-', '')}&limit=5000")
+        reply = await client.get(f"{self.depth_url}&symbol={symbol.replace('-', '')}")
         bids, asks = ([(float(price), float(size)) for price, size in reply.json()[side]] for side in ("bids", "asks"))
         return OrderBook(BookSnapshot(*zip(*bids, strict=True), *zip(*asks, strict=True)))  # type: ignore[arg-type]
 
@@ -267,6 +302,7 @@ def check_sequence(events: list[v1.MarketEvent]) -> None:
 def check_trades(events: list[v1.MarketEvent], recorded: Recorded) -> None:
     """Each trade as the venue has it, none twice, and every hole among their ids has a Gap or a status in it."""
     wanted = {str(trade[0]): trade for trade in recorded.trades}
+    following = {before[0]: after[0] for before, after in pairwise(recorded.trades)}  # USD-M has bookings between
     last: int | None = None
     told = False
     for event in events:
@@ -275,7 +311,7 @@ def check_trades(events: list[v1.MarketEvent], recorded: Recorded) -> None:
             continue
         number, price, size, *_ = wanted[event.trade.trade_id]
         assert last is None or number > last, f"trade {number} after {last}"
-        assert told or last is None or number == last + 1, f"a hole that was not told: {last} to {number}"
+        assert told or last is None or number == following[last], f"a hole that was not told: {last} to {number}"
         if not event.flags:
             assert (event.trade.price, event.trade.size) == (float(price), float(size))
         last, told = number, False
@@ -328,6 +364,8 @@ def _numbers(quote: v1.Quote) -> tuple[float | None, ...]:
 async def feeding(
     file: Path,
     *faults: Fault,
+    played: Played = SPOT,
+    reader: Reader = DEFAULT_READER,
     adapter: Adapter | None = None,
     speed: float = SPEED,
     more: Sequence[ConfiguredFeed] = (),
@@ -335,6 +373,8 @@ async def feeding(
     """A venue that plays `file` with these faults, and everything from its sockets to a client of the broker.
 
     Args:
+        played: the market of `file`.
+        reader: of every WebSocket.
         adapter: of the feed that has the struck symbol.
         speed: times the pace of the recording.
         more: further feeds of the supervisor.
@@ -343,23 +383,23 @@ async def feeding(
     recorded = {f"{name.removesuffix('USDT')}-USDT": one for name, one in read_recording(file).items()}
     send, receive = trio.open_memory_channel[Batch](64)
     async with trio.open_nursery() as nursery:
-        urls = await nursery.start(SpotEmulator(injector).run, EmulatorOptions(frames=file, speed=speed))
-        options = SpotOptions(**urls)
+        urls = await nursery.start(played.emulator(injector).run, EmulatorOptions(frames=file, speed=speed))
+        options = played.adapter.options_type(**urls)
+
+        def configured(name: str, adapter: Adapter, *symbols: str) -> ConfiguredFeed:
+            topics = tuple(Topic(name, symbol + played.suffix, kind) for symbol in symbols for kind in KINDS)
+            return ConfiguredFeed(FeedSpec(name, topics, options), adapter, "binance", "0", reader=reader)
+
         feeds = [
-            _configured(FEED, (STRUCK, BESIDE), options, adapter or BinanceSpotAdapter()),
-            _configured(OTHER_FEED, (APART,), options, BinanceSpotAdapter()),
+            configured(FEED, adapter or played.adapter(), STRUCK, BESIDE),
+            configured(OTHER_FEED, played.adapter(), APART),
             *more,
         ]
         broker = Broker(BrokerLimits())
         supervisor = Supervisor(feeds, send, random=Random(1), config=RESTARTS, limits=LIMITS)
         await nursery.start(broker.run, receive)
-        record = Record(broker)
+        record = Record(broker, played.suffix)
         await nursery.start(supervisor.run)
         with contextlib.ExitStack() as stack:
             stack.callback(nursery.cancel_scope.cancel)
-            yield Feeding(record, injector, supervisor, recorded, urls["rest_url"])
-
-
-def _configured(name: str, symbols: Sequence[str], options: SpotOptions, adapter: Adapter) -> ConfiguredFeed:
-    topics = tuple(Topic(name, symbol, kind) for symbol in symbols for kind in KINDS)
-    return ConfiguredFeed(FeedSpec(name, topics, options), adapter, "binance-spot", "0")
+            yield Feeding(record, injector, supervisor, recorded, urls["rest_url"] + played.depth)

@@ -7,7 +7,8 @@ Numbers of faults and bad input are those of the project's list of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,11 +19,12 @@ from structlog.testing import capture_logs
 
 from raven.adapter import Adapter, Capabilities, Connection, FeedSpec, Output, Session
 from raven.feed.statistics import FeedState
+from raven.feed.transport import DEFAULT_READER, Reader
 from raven.feed.websocket_sansio import FRAGMENTS_MAX
-from raven.model.events import Flag
+from raven.model.events import Flag, StatusCause
 from raven.model.topic import Kind, Topic
 from raven.supervisor import ConfiguredFeed
-from raven_binance import BinanceSpotAdapter, schedule, session
+from raven_binance import schedule, session
 from raven_binance.emulator.faults import (
     Act,
     Answer,
@@ -45,13 +47,17 @@ from raven_binance.emulator.faults import (
 from raven_binance.emulator.frames import write_frames
 from raven_binance.emulator.framing import server_frame
 from raven_binance.emulator.generator import RECORDED_TOPICS, SYNTHETIC_START_NS, generate
-from raven_binance.emulator.rules import SYMBOLS
 from tests.integration.feeding import (
     BESIDE,
+    FEED,
     KINDS,
     LIMITS,
     RESTARTS,
+    SPOT,
     STRUCK,
+    USDM,
+    Feeding,
+    Played,
     Wrapped,
     feeding,
     impatient,
@@ -59,7 +65,7 @@ from tests.integration.feeding import (
 
 FRAMES = 440
 TRADES, QUOTES, DEPTHS, ALL = "btcusdt@trade", "btcusdt@bookTicker", "btcusdt@depth@100ms", "btcusdt@*"
-DEPTH_REQUESTS = "/api/v3/depth*BTCUSDT*"
+DEPTH_REQUESTS = "*/depth*BTCUSDT*"
 RESYNC = ("gap", "RESYNCING SEQUENCE_GAP", "LIVE")
 DOWN_AND_UP = ("DOWN FEED_DOWN", "gap", "LIVE")
 TOLD_S = 0.5  # fault 1
@@ -67,13 +73,55 @@ SNAPSHOT_PAUSE_S = 0.03
 GAVE_UP_PAUSE_S = 0.3
 
 
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@attrs.frozen
+class Way:
+    """How the frames come: of which market, and read by what."""
+
+    file: Path
+    played: Played
+    reader: Reader
+
+    def feeding(self, *faults: Fault, **options: Any) -> AbstractAsyncContextManager[Feeding]:
+        return feeding(self.file, *faults, played=self.played, reader=self.reader, **options)
+
+
+def recording(file: Path, played: Played) -> Path:
     """Three symbols, over two seconds."""
-    file = tmp_path_factory.mktemp("frames") / "three-symbols.frames.gz"
-    records = (record for record in generate(7, SYNTHETIC_START_NS, SYMBOLS) if record.topic in RECORDED_TOPICS)
-    write_frames(file, islice(records, FRAMES))
+    records = generate(7, SYNTHETIC_START_NS, played.rules, played.kind)
+    write_frames(file, islice((record for record in records if record.topic in RECORDED_TOPICS), FRAMES))
     return file
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
+    folder = tmp_path_factory.mktemp("frames")
+    spot, usdm = recording(folder / "spot.frames.gz", SPOT), recording(folder / "usdm.frames.gz", USDM)
+    return {
+        "spot": Way(spot, SPOT, DEFAULT_READER),
+        "usdm": Way(usdm, USDM, DEFAULT_READER),
+        "trio-websocket": Way(spot, SPOT, "trio-websocket"),
+    }
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, ways: dict[str, Way]) -> Way:
+    return ways[request.param]
+
+
+@pytest.fixture
+def frames(ways: dict[str, Way]) -> Path:
+    return ways["spot"].file
+
+
+WAYS = ("spot", "usdm", "trio-websocket")
+each_way = pytest.mark.parametrize("way", WAYS, indirect=True)
+each_market = pytest.mark.parametrize("way", ["spot", "usdm"], indirect=True)
+
+
+def some_also(names: Iterable[str], **also: Sequence[str]) -> pytest.MarkDecorator:
+    """All of `names` on spot, and those that are named for another way on that one too."""
+    pairs = [*((name, "spot") for name in names), *((name, way) for way in also for name in also[way])]
+    return pytest.mark.parametrize(("name", "way"), [(name, way.replace("_", "-")) for name, way in pairs], indirect=["way"])
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +131,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "PAUSE_MIN_S", SNAPSHOT_PAUSE_S)
 
 
-async def test_a_venue_that_behaves_leaves_nothing_to_tell(frames: Path) -> None:
-    async with feeding(frames) as running:
+@each_way
+async def test_a_venue_that_behaves_leaves_nothing_to_tell(way: Way) -> None:
+    async with way.feeding() as running:
         await running.until_played()
         await running.check()
         running.check_untouched(STRUCK)
@@ -185,6 +234,18 @@ FRAME_CASES = {
     "quotes with an empty side": case(Fault(Edit(one_sided), QUOTES, after=20)),
     "the year 1970": case(Fault(edit("T", "86400000"), TRADES, after=20), flagged=((Kind.TRADE, Flag.SUSPECT_TIME),)),
     "a day ahead": case(Fault(edit("T", "99999999999999"), TRADES, after=20), flagged=((Kind.TRADE, Flag.SUSPECT_TIME),)),
+    "nothing but zero prices": case(
+        Fault(edit("p", '"0.00"'), TRADES, after=20, times=15),
+        trade=("gap", "RESYNCING CROSSED", "LIVE"),
+        flagged=((Kind.TRADE, Flag.SUSPECT_VALUE),) * 9,
+        counts=(("quarantines", 1), ("quarantined_events", 6)),
+    ),
+    "nothing but the year 1970": case(
+        Fault(edit("T", "86400000"), TRADES, after=20, times=15),
+        trade=("gap", "RESYNCING CLOCK", "LIVE"),
+        flagged=((Kind.TRADE, Flag.SUSPECT_TIME),) * 15,
+        counts=(("quarantines", 1),),
+    ),
     "an old id": case(Fault(edit("t", "5"), TRADES, after=20), trade=("gap 1",), counts=(("repeated_event", 1),)),
     "deltas from nowhere": case(Fault(edit("U", "5"), DEPTHS, after=8), book=RESYNC),
     # bad input 32
@@ -211,10 +272,19 @@ FRAME_CASES = {
 }
 
 
-@pytest.mark.parametrize("name", FRAME_CASES)
-async def test_frames_of_one_symbol(name: str, frames: Path) -> None:
+# By another reader the bytes matter, of another market the rule of its books and what its messages are read by.
+IN_OTHER_PIECES = ("fragments", "a byte a fragment", "slices", "not JSON", "empty", "binary, not UTF-8", "deep in a trade")
+OF_ANOTHER_MARKET = (
+    *("a hole in the book", "a hole in the trades", "everything twice", "deltas swapped", "trades swapped", "quotes late"),
+    *("deep in a trade", "NaN", "1e400 in a book", "a NaN in a quote", "truncated book", "zero price", "new fields"),
+    *("a list is null", "a field is gone"),
+)
+
+
+@some_also(FRAME_CASES, usdm=OF_ANOTHER_MARKET, trio_websocket=IN_OTHER_PIECES)
+async def test_frames_of_one_symbol(name: str, way: Way) -> None:
     wanted = FRAME_CASES[name]
-    async with feeding(frames, *wanted.faults) as running:
+    async with way.feeding(*wanted.faults) as running:
         await running.until_played()
         await running.check()
         assert running.injector.strikes
@@ -278,10 +348,27 @@ CONNECTION_CASES: dict[str, tuple[Act, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", CONNECTION_CASES)
-async def test_the_connection_ends(name: str, frames: Path) -> None:
+# In that library's words; it does not limit fragments, and takes an announced length at its word.
+BY_TRIO_WEBSOCKET = {
+    "FIN": "broke the connection",
+    "RST in a frame": "broke the connection",
+    "close without a code": "closed the connection: no code",
+    "close 4321": "closed the connection: code 4321, 'bye'",
+    "masked": "closed the connection: code 1002",
+    "not UTF-8": "closed the connection: code 1007",
+    "compressed unasked": "closed the connection: code 1002",
+    "unknown opcode": "closed the connection: code 1002",
+    "continuation of nothing": "closed the connection: code 1002",
+    "too long": "closed the connection: code 1009",
+}
+
+
+@some_also(CONNECTION_CASES, usdm=("FIN", "RST in a frame"), trio_websocket=tuple(BY_TRIO_WEBSOCKET))
+async def test_the_connection_ends(name: str, way: Way) -> None:
     act, why = CONNECTION_CASES[name]
-    async with feeding(frames, Fault(act, DEPTHS, after=10)) as running:
+    if way.reader != DEFAULT_READER:
+        why = BY_TRIO_WEBSOCKET[name]
+    async with way.feeding(Fault(act, DEPTHS, after=10)) as running:
         await running.until_played()
         await running.check(alone=False)
         record, feed, (strike,) = running.record, running.feed, running.injector.strikes
@@ -303,10 +390,11 @@ async def test_a_connection_that_ends_again_and_again(frames: Path) -> None:
         assert running.record.tale(STRUCK, Kind.BOOK) == ["LIVE", *(DOWN_AND_UP * running.feed.reconnects)]
 
 
-async def test_a_silent_venue_is_left(frames: Path) -> None:
+@each_way
+async def test_a_silent_venue_is_left(way: Way) -> None:
     """Fault 2: TCP is alive, the feed is dead."""
-    idle_s = 0.4
-    async with feeding(frames, Fault(Stall(), DEPTHS, after=10), adapter=impatient(idle_s), speed=5) as running:
+    idle_s = 1.0  # of a busy machine too
+    async with way.feeding(Fault(Stall(), DEPTHS, after=10), adapter=impatient(idle_s, way.played), speed=5) as running:
         await running.until_played()
         await running.check(alone=False)
         record, (strike,) = running.record, running.injector.strikes
@@ -316,23 +404,40 @@ async def test_a_silent_venue_is_left(frames: Path) -> None:
         assert idle_s - 0.1 < waited_s < idle_s + TOLD_S
 
 
-async def test_a_replay_after_the_connection_came_back(frames: Path) -> None:
+@each_way
+async def test_a_replay_after_the_connection_came_back(way: Way) -> None:
     """Fault 5: what was seen before does not come again, and moves no sequence."""
-    faults = Fault(Fin(), DEPTHS, after=20), Fault(Replay(40), "*")
-    async with feeding(frames, *faults, speed=5) as running:
+    faults = Fault(Fin(), DEPTHS, after=8), Fault(Replay(40), "*")
+    async with way.feeding(*faults, speed=2) as running:
+        await running.record.until(lambda: running.count("repeated_event") > 40, "the replay")
         await running.until_played()
         await running.check(alone=False)
         assert running.feed.reconnects == 1
-        assert running.count("repeated_event") > 40
+
+
+@each_market
+async def test_a_book_that_is_doubted_downstream_begins_anew(way: Way) -> None:
+    """Bad input 31: who keeps the book saw it crossed. The venue is asked once more, and nothing else of it is touched."""
+    async with way.feeding(speed=3) as running:
+        await running.record.until(lambda: len(running.record.of(STRUCK, Kind.BOOK)) > 8, "some deltas")
+        book = Topic(FEED, STRUCK + way.played.suffix, Kind.BOOK)
+        for _ in range(3):  # seen again before it is mended: once is enough
+            running.supervisor.doubt(FEED, book, StatusCause.CROSSED, "20 deltas in a row left it crossed")
+        await running.until_played()
+        await running.check()
+        assert running.record.tale(STRUCK, Kind.BOOK) == ["LIVE", "gap", "RESYNCING CROSSED", "LIVE"]
+        assert [running.record.tale(STRUCK, kind) for kind in (Kind.TRADE, Kind.QUOTE)] == [["LIVE"]] * 2
+        assert (running.count("quarantines"), running.feed.faults, running.feed.reconnects) == (1, 0, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------------ REST
 
 
-async def test_old_snapshots_are_asked_for_again(frames: Path) -> None:
+@each_market
+async def test_old_snapshots_are_asked_for_again(way: Way) -> None:
     """Fault 6: the first answers after the hole are from before it."""
     faults = Fault(Drop(), DEPTHS, after=10), Fault(OldAnswer(), DEPTH_REQUESTS, after=1, times=3)
-    async with feeding(frames, *faults) as running:
+    async with way.feeding(*faults) as running:
         await running.until_played()
         await running.check()
         assert running.record.tale(STRUCK, Kind.BOOK) == ["LIVE", *RESYNC]
@@ -461,10 +566,11 @@ class Tripping(Session):
         return self._inner.on_frame(frame, received_ts_ns)
 
 
-async def test_an_adapter_that_trips_over_a_frame_begins_again(frames: Path) -> None:
+@each_market
+async def test_an_adapter_that_trips_over_a_frame_begins_again(way: Way) -> None:
     marked = Fault(Edit(lambda payload: payload[:-1] + ',"trip":1}'), TRADES, after=20)
-    adapter = Wrapped(BinanceSpotAdapter(), session=lambda inner: Tripping(inner, lambda frame: b'"trip"' in frame))
-    async with feeding(frames, marked, adapter=adapter) as running:
+    adapter = Wrapped(way.played.adapter(), session=lambda inner: Tripping(inner, lambda frame: b'"trip"' in frame))
+    async with way.feeding(marked, adapter=adapter) as running:
         await running.until_played()
         await running.check(alone=False)
         feed, record = running.feed, running.record

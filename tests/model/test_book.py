@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raven.model.book import UNSEEN_MAX, OrderBook
+from raven.model import book as book_module
+from raven.model.book import NEAR_LEVELS, NEAR_LEVELS_MAX, UNSEEN_MAX, OrderBook
 from raven.model.events import BookDelta, BookSnapshot
 
 SNAPSHOT = BookSnapshot((10.0, 9.0, 8.0), (1.0, 2.0, 3.0), (11.0, 12.0), (4.0, 5.0), venue_sequence=7, depth_limit=1000)
 
-PRICES = st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0, 1e9])
+PRICES = st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 1e9])
 SIZES = st.sampled_from([0.0, 0.0, 1.0, 2.5])
 # Few prices, so that levels are met again; size 0 often, so that they go.
 LEVELS = st.lists(st.tuples(PRICES, SIZES), max_size=8)
 IMAGE = st.lists(st.tuples(PRICES, SIZES), max_size=8, unique_by=lambda level: level[0])  # a venue names each price once
-DELTAS = st.lists(st.tuples(LEVELS, LEVELS, st.booleans()), max_size=UNSEEN_MAX // 8)
+DELTAS = st.lists(st.tuples(LEVELS, LEVELS, st.sampled_from(["", "crossed", "all"])), max_size=12)
+
+
+@contextmanager
+def near_levels(few: int, many: int) -> Iterator[None]:
+    """So few levels are near that small books have others too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(book_module, "NEAR_LEVELS", few)
+        patch.setattr(book_module, "NEAR_LEVELS_MAX", many)
+        yield
 
 
 def columns(levels: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -40,38 +53,73 @@ def check(book: OrderBook, bids: dict[float, float], asks: dict[float, float]) -
         assert list(zip(image.ask_price, image.ask_size, strict=True)) == up[: depth or None]
 
 
+@pytest.mark.parametrize(("few", "many"), [(1, 1), (1, 2), (2, 4), (NEAR_LEVELS, NEAR_LEVELS_MAX)])
 @given(IMAGE, IMAGE, DELTAS, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_book_is_a_dictionary_in_order(
+    few: int,
+    many: int,
     first_bids: list[tuple[float, float]],
     first_asks: list[tuple[float, float]],
-    deltas: list[tuple[list[tuple[float, float]], list[tuple[float, float]], bool]],
+    deltas: list[tuple[list[tuple[float, float]], list[tuple[float, float]], str]],
     look_at_once: bool,
 ) -> None:
-    book = OrderBook(BookSnapshot(*columns(first_bids), *columns(first_asks)))
-    bids, asks = changed({}, first_bids), changed({}, first_asks)
-    if look_at_once:
-        check(book, bids, asks)
-    for more_bids, more_asks, look in deltas:
-        book.apply(BookDelta(*columns(more_bids), *columns(more_asks)))
-        bids, asks = changed(bids, more_bids), changed(asks, more_asks)
-        if look:
+    with near_levels(few, many):
+        book = OrderBook(BookSnapshot(*columns(first_bids), *columns(first_asks)))
+        bids, asks = changed({}, first_bids), changed({}, first_asks)
+        if look_at_once:
             check(book, bids, asks)
-    check(book, bids, asks)
+        for more_bids, more_asks, look in deltas:
+            book.apply(BookDelta(*columns(more_bids), *columns(more_asks)))
+            bids, asks = changed(bids, more_bids), changed(asks, more_asks)
+            if look == "crossed":
+                assert book.crossed == bool(bids and asks and max(bids) >= min(asks))
+            elif look:
+                check(book, bids, asks)
+        check(book, bids, asks)
 
 
 @pytest.mark.parametrize("unseen", [0, 1, UNSEEN_MAX - 1, UNSEEN_MAX, UNSEEN_MAX + 1, 3 * UNSEEN_MAX])
 def test_order_is_right_however_long_nobody_looked(unseen: int) -> None:
     book = OrderBook(SNAPSHOT)
-    assert book.best_bid == 10.0
+    assert book.bids(1) == [(10.0, 1.0)]
     for number in range(unseen):
         book.apply(BookDelta((10.0, 5.0 + number / 1024), (0.0, 1.0), (11.0,), (0.0,)))
-    kept = (
-        {9.0: 2.0, 8.0: 3.0, **{5.0 + number / 1024: 1.0 for number in range(unseen)}}
-        if unseen
-        else {10.0: 1.0, 9.0: 2.0, 8.0: 3.0}
-    )
-    check(book, kept, {12.0: 5.0} if unseen else {11.0: 4.0, 12.0: 5.0})
+        assert not book.crossed
+    walked = {9.0: 2.0, 8.0: 3.0, **{5.0 + number / 1024: 1.0 for number in range(unseen)}}
+    check(book, walked if unseen else {10.0: 1.0, 9.0: 2.0, 8.0: 3.0}, {12.0: 5.0} if unseen else {11.0: 4.0, 12.0: 5.0})
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_market_that_walks_far_is_followed(looked_at: bool) -> None:
+    """Up and down over more levels than are near, a look at each step: what is near is chosen anew each time it runs out."""
+    book, bids, asks = OrderBook(), dict[float, float](), dict[float, float]()
+    middles = [*range(0, 600, 9), *range(600, -600, -13), *range(-600, 0, 17)]
+    for at, middle in enumerate(middles):
+        was = middles[at - 1] if at else 0
+        over = [(float(price), 0.0) for price in range(min(middle, was), max(middle, was) + 1)]
+        more_bids = [*over, (middle - 1.0, 1.0), (middle - 2.0, 2.0), (middle - 400.0, 1.0)]
+        more_asks = [*over, (middle + 1.0, 1.0), (middle + 2.0, 2.0), (middle + 400.0, 1.0)]
+        book.apply(BookDelta(*columns(more_bids), *columns(more_asks)))
+        bids, asks = changed(bids, more_bids), changed(asks, more_asks)
+        assert book.crossed == (max(bids) >= min(asks))
+        assert at % 10 or (book.best_bid, book.best_ask) == (max(bids), min(asks))
+        assert not looked_at or book.bids(20) == sorted(bids.items(), reverse=True)[:20]
+    check(book, bids, asks)
+
+
+@pytest.mark.parametrize("depth", [1, 50, NEAR_LEVELS, NEAR_LEVELS + 1, NEAR_LEVELS_MAX, 3 * NEAR_LEVELS_MAX])
+def test_a_top_of_any_depth(depth: int) -> None:
+    book = OrderBook()
+    down, up = [float(price) for price in range(2_000, 0, -1)], [float(price) for price in range(2_001, 4_001)]
+    sizes = (1.0,) * 2_000
+    book.apply(BookDelta(down[::-1], sizes, up[::-1], sizes))
+    for gone in range(0, 120, 40):
+        best = down[gone : gone + 40]
+        assert book.snapshot(depth) == BookSnapshot(
+            down[gone : gone + depth], [1.0] * min(depth, 2_000 - gone), up[:depth], [1.0] * min(depth, 2_000), 0, depth
+        )
+        book.apply(BookDelta(best, (0.0,) * len(best)))
 
 
 def test_delta_sets_adds_and_removes() -> None:
@@ -125,6 +173,20 @@ def test_crossed_at_or_above(bid: float, crossed: bool) -> None:
     assert book.crossed is crossed
 
 
+def test_crossed_until_the_levels_are_gone() -> None:
+    book = OrderBook(SNAPSHOT)
+    book.apply(BookDelta((11.5,), (1.0,)))
+    assert book.crossed
+    book.apply(BookDelta((11.5,), (0.0,)))
+    assert not book.crossed
+    book.apply(BookDelta((), (), (9.5,), (1.0,)))  # below the best bid
+    assert book.crossed
+    book.apply(BookDelta((10.0,), (0.0,)))
+    assert not book.crossed
+    book.apply(BookDelta((9.0, 8.0), (0.0, 0.0)))
+    assert not book.crossed  # nothing crosses a side that is empty
+
+
 def test_empty_book() -> None:
     book = OrderBook()
     assert (book.best_bid, book.best_ask, book.crossed, len(book)) == (None, None, False, 0)
@@ -136,7 +198,8 @@ def test_columns_of_different_lengths_are_refused(looked: bool) -> None:
     book = OrderBook(SNAPSHOT)
     assert not looked or book.best_bid
     with pytest.raises(ValueError, match="shorter"):
-        book.apply(BookDelta((9.0, 8.0), (1.0,)))
+        book.apply(BookDelta((11.5, 8.0), (1.0,)))
+    assert book.crossed  # what came before the end of the shorter one is held, and known
 
 
 def test_books_are_equal_by_their_levels() -> None:

@@ -301,7 +301,8 @@ class Counting(ToySession):
 
 
 def test_outputs_that_are_not_the_same_twice() -> None:
-    assert "Send(data='0')" in findings(broken(Counting), "same frames, same outputs")
+    found = findings(broken(Counting), "same frames, same outputs")
+    assert "on_wakeup, the first time and then: output 0, Send: data should be" in found
 
 
 # ---- purity

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from raven.adapter import Count, Established, Event, FrameError, Kind, Reconnect, Refused, Resync, Send, Topic
+from raven.adapter import Count, Established, Event, FrameError, Kind, Reconnect, Refused, Resync, Send, Topic, Wakeup
 from raven.model.events import Quote, Side, StatusCause, Trade
-from raven_example.session import ExampleSession
+from raven_example.session import LOOK_EVERY_NS, REPEATED_MAX, ExampleSession
 
 TRADES = Topic("example", "BTC-USD", Kind.TRADE)
 QUOTES = Topic("example", "BTC-USD", Kind.QUOTE)
 NOW_NS = 1_700_000_000_200_000_000
+
+LOOK = Wakeup(LOOK_EVERY_NS)
 
 TRADE_101 = b'{"type":"trade","market":"BTCUSD","id":101,"price":"64000.10","size":"0.5","taker":"buy","time_ms":1700000000123}'
 TRADE_102 = (
@@ -34,7 +36,8 @@ def memory() -> dict[str, Any]:
 @pytest.fixture
 def session(memory: dict[str, Any]) -> ExampleSession:
     session = ExampleSession([TRADES, QUOTES], memory)
-    assert session.on_connect(NOW_NS) == [Send('{"op":"subscribe","channels":["trades.BTCUSD","quotes.BTCUSD"]}')]
+    subscribe = Send('{"op":"subscribe","channels":["trades.BTCUSD","quotes.BTCUSD"]}')
+    assert session.on_connect(NOW_NS) == [subscribe, LOOK]
     return session
 
 
@@ -103,9 +106,29 @@ def test_next_connection_knows_what_it_has(session: ExampleSession, memory: dict
     assert after.on_frame(TRADE_104, NOW_NS) == [EVENT_104]
 
 
+def test_ids_that_begin_anew_are_no_repeats(session: ExampleSession, memory: dict[str, Any]) -> None:
+    """On the next connection that needs no word; within one it is a hole like any other."""
+    memory["last_ids"]["BTCUSD"] = 101 + REPEATED_MAX
+    assert session.on_frame(TRADE_101, NOW_NS) == [Count("repeated_event")]
+    memory["last_ids"]["BTCUSD"] = 102 + REPEATED_MAX
+    assert session.on_frame(TRADE_101, NOW_NS) == [EVENT_101]
+    memory["last_ids"]["BTCUSD"] = 200_000
+    resync = Resync(TRADES, StatusCause.SEQUENCE_GAP, "trade 102 after 200000")
+    assert session.on_frame(TRADE_102, NOW_NS) == [resync, EVENT_102]
+
+
+def test_what_is_never_answered_is_refused(session: ExampleSession) -> None:
+    session.on_frame(b'{"type":"subscribed","channel":"trades.BTCUSD"}', NOW_NS)
+    assert session.on_wakeup(NOW_NS) == [LOOK]
+    assert session.on_wakeup(NOW_NS) == [Refused(QUOTES, "the venue did not answer")]
+    assert session.on_subscribe([QUOTES]) == [Send('{"op":"subscribe","channels":["quotes.BTCUSD"]}'), LOOK]
+    session.on_frame(b'{"type":"refused","channel":"quotes.BTCUSD","reason":"no"}', NOW_NS)
+    assert session.on_wakeup(NOW_NS) == []
+
+
 def test_subscribing_again_changes_nothing(session: ExampleSession) -> None:
     other = TRADES._replace(symbol="ETH-USD")
-    assert session.on_subscribe([TRADES, other]) == [Send('{"op":"subscribe","channels":["trades.ETHUSD"]}')]
+    assert session.on_subscribe([TRADES, other]) == [Send('{"op":"subscribe","channels":["trades.ETHUSD"]}'), LOOK]
     assert session.on_subscribe([TRADES, other]) == []
 
 

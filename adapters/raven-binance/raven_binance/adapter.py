@@ -73,7 +73,7 @@ class BinanceSpotAdapter(_BinanceAdapter):
     title: ClassVar[str] = "Binance spot"
     capabilities: ClassVar[Capabilities] = Capabilities(SPOT.kinds, SPOT_INTERVALS)
     options_type: ClassVar[type] = SpotOptions
-    idle_timeout_s: ClassVar[float] = 40.0  # the venue pings every 20 s
+    idle_timeout_s: ClassVar[float] = 40.0  # the venue pings every 20 s; the session asks sooner, when it hears nothing
     sends_per_s_max: ClassVar[float] = 4.0  # the venue's limit is 5, and pongs count too
 
     def market(self, options: SpotOptions) -> Market:
@@ -96,7 +96,7 @@ class BinanceUsdmAdapter(_BinanceAdapter):
     capabilities: ClassVar[Capabilities] = Capabilities(usdm_market().kinds, USDM_INTERVALS)
     example_symbol: ClassVar[str] = "BTC-USDT-PERP"
     options_type: ClassVar[type] = UsdmOptions
-    idle_timeout_s: ClassVar[float] = 75.0  # the venue pings every 3 minutes only; the session asks when it hears nothing
+    idle_timeout_s: ClassVar[float] = 75.0  # the venue pings every 3 minutes only; see above
     sends_per_s_max: ClassVar[float] = 5.0  # half of the venue's limit; a message has up to 200 streams
 
     def market(self, options: UsdmOptions) -> Market:

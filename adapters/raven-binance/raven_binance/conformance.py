@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from raven.adapter import Event, Kind, Topic
-from raven.model.events import BookDelta, BookSnapshot, Candle, Gap, GapCause, Quote, Side, Ticker, Trade
+from raven.adapter import Established, Event, Kind, Resync, Topic
+from raven.model.events import BookDelta, BookSnapshot, Candle, Gap, GapCause, Quote, Side, StatusCause, Ticker, Trade
 from raven.testing import Answer, ConformanceKit, Frame, LateSubscription, Scenario
 
 __all__ = ["CANDLE_SPANS", "SPOT_KIT", "candle_events", "kline_frames"]
@@ -178,12 +178,21 @@ EVENTS = (
     Event(BOOK, BookDelta([], [], [61841.0], [0.5], 50093239262), _at(850), _at(845)),
 )
 
+STATUSES = (
+    Established([INSTRUMENT]),
+    Established([TRADES, QUOTES, BOOK, TICKER, *CANDLES]),
+    Resync(BOOK, StatusCause.SEQUENCE_GAP, "U 50093239250 after u 50093239237"),
+    Established([INSTRUMENT]),  # with each listing that names it
+    Established([ETH_QUOTES]),
+)
+
 SPOT_KIT = ConformanceKit(
     [
         Scenario(
             topics=[TRADES, QUOTES, BOOK, INSTRUMENT, TICKER, *CANDLES],
             frames=[Frame(_at(at_ms), text.encode()) for at_ms, text in FRAMES],
             events=EVENTS,
+            statuses=STATUSES,
             answers=[
                 *(Answer("depth:BTCUSDT", body.encode(), after_ns=200 * MS) for body in (SNAPSHOT, NEXT_SNAPSHOT)),
                 Answer("/exchangeInfo?", LISTING.encode(), after_ns=20 * MS),

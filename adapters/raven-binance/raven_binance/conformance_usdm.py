@@ -5,7 +5,7 @@ Found by the entry point in the group `raven.conformance`; a server never import
 
 from __future__ import annotations
 
-from raven.adapter import Event, Kind, Topic
+from raven.adapter import Established, Event, Kind, Resync, Topic
 from raven.model.events import (
     BookDelta,
     BookSnapshot,
@@ -17,6 +17,7 @@ from raven.model.events import (
     OpenInterest,
     Quote,
     Side,
+    StatusCause,
     Ticker,
     Trade,
 )
@@ -217,6 +218,11 @@ USDM_KIT = ConformanceKit(
             start_ns=START_NS,
             frames=_frames(PUBLIC_FRAMES),
             events=PUBLIC_EVENTS,
+            statuses=[
+                Established([_topic(Kind.INSTRUMENT)]),
+                Established([TRADES, QUOTES, BOOK]),
+                Resync(BOOK, StatusCause.SEQUENCE_GAP, "pu 5123107839300 after u 5123107839200"),
+            ],
             answers=[
                 *(Answer("depth:BTCUSDT", body.encode(), after_ns=200 * MS) for body in (SNAPSHOT, NEXT_SNAPSHOT)),
                 Answer("/exchangeInfo", LISTING.encode(), after_ns=20 * MS),
@@ -229,6 +235,7 @@ USDM_KIT = ConformanceKit(
             start_ns=START_NS,
             frames=_frames(MARKET_FRAMES),
             events=MARKET_EVENTS,
+            unconfirmed=[Kind.OPEN_INTEREST],  # polled
             answers=MARKET_ANSWERS,
         ),
         Scenario(

@@ -62,7 +62,6 @@ class Market:
         depth_path, exchange_info_path, open_interest_path, funding_info_path: of the REST endpoints; empty where there is none.
         depth_weights: the `limit`s that a depth request may have, and what each costs of the REST budget.
         exchange_info_weight: what that request costs.
-        probes: whether the venue is to be asked for a sign of life, because it pings too seldom.
         lists_by_symbol: whether `exchangeInfo` can be asked for some symbols; else all of them come.
         weight_per_s, burst_weight: the part of the REST budget that one session may use, evenly and at once, as others on this
             address want some too.
@@ -84,7 +83,6 @@ class Market:
     burst_weight: float
     format_symbol: Callable[[str], str]
     instrument: Callable[[str, ListedSymbol], Instrument | None]
-    probes: bool = False
     open_interest_path: str = ""
     funding_info_path: str = ""
 

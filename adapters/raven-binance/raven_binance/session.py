@@ -37,7 +37,7 @@ from raven_binance.polls import FUNDING_INFO, OPEN_INTEREST, FundingIntervals, O
 from raven_binance.rest import RestQueue
 from raven_binance.schedule import SECOND_NS, Schedule
 from raven_binance.streams import BookStream, Stream
-from raven_binance.subscriptions import UNSUBSCRIBE, Request, Requests
+from raven_binance.subscriptions import LIST, UNSUBSCRIBE, Request, Requests
 from raven_binance.symbols import PERPETUAL
 from raven_binance.wire import ControlMessage, ErrorBody, parse_control, parse_depth_reply, parse_error
 
@@ -45,7 +45,8 @@ __all__ = ["ANSWER_DEADLINE_S", "BinanceSession"]
 
 ANSWER_DEADLINE_S = 30.0  # to SUBSCRIBE; what is paced out by the venue's 5 messages a second is in it
 FIRST_DATA_S = 60.0  # after its confirmation; a stream that is silent then is in doubt and is subscribed once more
-PROBE_AFTER_S = 30.0  # with nothing received for so long the venue is asked something, to tell a quiet market from a dead line
+PROBE_AFTER_S = 5.0  # with nothing received for so long the venue is asked something, to tell a quiet market from a dead line
+PROBE_ANSWER_S = 5.0  # which it has to answer within this
 SNAPSHOT_PAUSE_S = 1.0  # before asking again after a snapshot that was too old
 GAVE_UP_PAUSE_S = 300.0  # before a book that was given up is tried anew
 LISTING_EVERY_S = 3600.0  # how often the instruments are asked for while the connection stands
@@ -119,8 +120,7 @@ class BinanceSession(Session):
         if self._all_instruments:
             outputs += self._listing.ask_all(now_ns)
         self._schedule.put("listing", now_ns, round(LISTING_EVERY_S * SECOND_NS), self._ask_again)
-        if self._market.probes:
-            self._schedule.put("probe", now_ns, round(PROBE_AFTER_S * SECOND_NS), self._probe)
+        self._schedule.put("probe", now_ns, round(PROBE_AFTER_S * SECOND_NS), self._probe)
         return self._with_wakeup(outputs)
 
     def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
@@ -237,8 +237,9 @@ class BinanceSession(Session):
     def _send(self, requests: Iterable[Request]) -> list[Output]:
         outputs: list[Output] = []
         for request in requests:
-            give_up = partial(_no_answer, request)
-            self._schedule.put(f"answer:{request.id}", self._now_ns, round(ANSWER_DEADLINE_S * SECOND_NS), give_up)
+            wait_s = PROBE_ANSWER_S if request.method == LIST else ANSWER_DEADLINE_S
+            give_up = partial(_no_answer, request, wait_s)
+            self._schedule.put(f"answer:{request.id}", self._now_ns, round(wait_s * SECOND_NS), give_up)
             outputs.append(request.message)
         return outputs
 
@@ -323,10 +324,13 @@ class BinanceSession(Session):
         return self._market.streams[self._streams[name].topic.kind]
 
     def _probe(self, now_ns: int) -> list[Output]:
-        """Ask the venue something if nothing was received for a while: its answer, or none, tells whether the line is dead."""
+        """Ask the venue something if nothing was received for a while: its answer, or none, tells whether the line is dead.
+
+        A request that waits for its answer does as well, and has a deadline of its own.
+        """
         quiet_ns, wait_ns = now_ns - self._heard_ns, round(PROBE_AFTER_S * SECOND_NS)
         self._schedule.put("probe", now_ns, wait_ns - quiet_ns if 0 <= quiet_ns < wait_ns else wait_ns, self._probe)
-        return self._send([self._requests.probe()]) if quiet_ns >= wait_ns else []
+        return self._send([self._requests.probe()]) if quiet_ns >= wait_ns and not self._requests.waiting else []
 
     def _on_refusal(self, request: Request, error: ErrorBody) -> list[Output]:
         if not request.subscribes:
@@ -421,5 +425,5 @@ class BinanceSession(Session):
         return outputs + self._schedule.wakeup(self._now_ns)
 
 
-def _no_answer(request: Request, _: int) -> list[Output]:
-    return [Reconnect(f"no answer to {request.method} {request.id} within {ANSWER_DEADLINE_S:g} s")]
+def _no_answer(request: Request, wait_s: float, _: int) -> list[Output]:
+    return [Reconnect(f"no answer to {request.method} {request.id} within {wait_s:g} s")]

@@ -13,7 +13,6 @@ from raven_binance.wire import time_ns
 from raven_binance.wire_usdm import (
     MARKET_TRADE,
     MarkPriceMessage,
-    UsdmDepthUpdate,
     parse_aggregate,
     parse_force_order,
     parse_mark_price,
@@ -71,8 +70,7 @@ class AggregateStream(TradeStream):
 class UsdmBookStream(BookStream):
     """`@depth` with `pu`: the last id of the update before, because ids are shared by all symbols and have holes."""
 
-    def _read(self, frame: bytes) -> UsdmDepthUpdate:
-        return parse_usdm_depth_update(frame)
+    _read = staticmethod(parse_usdm_depth_update)
 
 
 class MarkPriceStream(Stream):

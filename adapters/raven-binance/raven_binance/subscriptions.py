@@ -12,7 +12,7 @@ import msgspec
 
 from raven.adapter import Send
 
-__all__ = ["STREAMS_PER_MESSAGE_MAX", "SUBSCRIBE", "UNSUBSCRIBE", "Request", "Requests"]
+__all__ = ["LIST", "STREAMS_PER_MESSAGE_MAX", "SUBSCRIBE", "UNSUBSCRIBE", "Request", "Requests"]
 
 STREAMS_PER_MESSAGE_MAX = 200
 SUBSCRIBE, UNSUBSCRIBE, LIST = "SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS"
@@ -48,6 +48,11 @@ class Requests:
     def __init__(self) -> None:
         self._last_id = 0
         self._open: dict[int, Request] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the venue owes an answer."""
+        return bool(self._open)
 
     def subscribe(self, streams: Iterable[str]) -> list[Request]:
         """New requests for these streams, as few as can be."""

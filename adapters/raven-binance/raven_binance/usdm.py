@@ -52,7 +52,6 @@ def usdm_market(trade_stream: str = TRADES, depth_speed: str = "100ms") -> Marke
         burst_weight=200,
         format_symbol=format_contract_symbol,
         instrument=usdm_instrument,
-        probes=True,
         open_interest_path="/fapi/v1/openInterest",
         funding_info_path="/fapi/v1/fundingInfo",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from raven.adapter import Adapter, FeedSpec, Fetch, Kind, Output, Reply, Topic
+from raven.adapter import Adapter, FeedSpec, Fetch, Kind, Output, Reply, Send, Topic, Wakeup
 from raven_binance import BinanceSpotAdapter, BinanceUsdmAdapter
 from raven_binance.session import BinanceSession
 
@@ -52,6 +53,16 @@ class Driver:
     def after(self, seconds: float) -> list[Output]:
         self.now_ns += round(seconds * 1e9)
         return list(self.session.on_wakeup(self.now_ns))
+
+    def quiet(self, seconds: int) -> list[Output]:
+        """Nothing comes but answers to the probes; all outputs, without the probes and without wakeups."""
+        outputs: list[Output] = []
+        for output in (output for _ in range(seconds) for output in self.after(1)):
+            if isinstance(output, Send) and "LIST_SUBSCRIPTIONS" in output.data:
+                self.frame(json.dumps({"result": [], "id": json.loads(output.data)["id"]}))
+            elif not isinstance(output, Wakeup):
+                outputs.append(output)
+        return outputs
 
     def stand(self) -> Fetch | None:
         """Connected and confirmed; the depth request, if there is one."""

@@ -354,7 +354,8 @@ def test_a_stream_that_is_confirmed_and_silent_makes_its_topics_stale(usdm: Any)
     again = next(message for message in sent(outputs) if message["method"] == "SUBSCRIBE")
     assert again["params"] == ["btcusdt@markPrice@1s"]
     assert of(Established, session.frame(json.dumps({"result": None, "id": again["id"]}))) == []
-    assert of(Reconnect, session.after(25)) == []
+    answer_probes(session, outputs)
+    assert session.quiet(25) == []
     session.frame(frame("ticker", E=2, c="1", o="1", h="1", l="1", v="1", q="1"))
     assert payloads(session.frame(mark())) == [
         MarkPrice(11857.56, 11851.86949091),
@@ -395,10 +396,20 @@ def test_a_book_that_was_silent_begins_with_a_new_snapshot(usdm: Any) -> None:
 def test_a_quiet_connection_is_asked_for_a_sign_of_life(usdm: Any) -> None:
     session = usdm(LIQUIDATION)
     session.stand()
-    session.after(20)
+    session.after(4)
     session.frame(force_order(1584059031426))
-    assert sent(session.after(29)) == []
+    assert sent(session.after(4)) == []
     assert sent(session.after(1)) == [{"method": "LIST_SUBSCRIPTIONS", "id": 2}]
+    assert sent(session.after(4)) == []
     assert of(Count, session.frame('{"result":["btcusdt@forceOrder"],"id":2}')) == []
-    (probe,) = sent(session.after(30))
-    assert of(Reconnect, session.after(30)) == [Reconnect(f"no answer to LIST_SUBSCRIPTIONS {probe['id']} within 30 s")]
+    (probe,) = sent(session.after(5))
+    assert of(Reconnect, session.after(4)) == []
+    assert of(Reconnect, session.after(1)) == [Reconnect(f"no answer to LIST_SUBSCRIPTIONS {probe['id']} within 5 s")]
+
+
+def test_who_waits_for_an_answer_asks_nothing_more(usdm: Any) -> None:
+    """A venue that takes long over SUBSCRIBE has the deadline of that."""
+    session = usdm(LIQUIDATION)
+    session.connect()
+    assert [sent(session.after(1)) for _ in range(29)] == [[]] * 29
+    assert of(Reconnect, session.after(1)) == [Reconnect("no answer to SUBSCRIBE 1 within 30 s")]

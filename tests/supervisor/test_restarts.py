@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import pytest
@@ -17,171 +16,26 @@ from trio.testing import MockClock
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
-from raven.adapter.contract import Adapter, Capabilities, Connection, FeedSpec, Session
-from raven.adapter.outputs import Output, Reconnect, Wakeup
-from raven.errors import ConnectFailed, ConnectionLost, InvalidValue, RequestError
+from raven.adapter.batch import Batch, Carry, Down
+from raven.adapter.contract import Connection, FeedSpec, Session
+from raven.adapter.outputs import Output, Wakeup
+from raven.errors import InvalidValue
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState
 from raven.feed.transport import open_websocket
 from raven.model.events import Event, StatusCause, Trade
-from raven.model.topic import Kind, Selector, Topic
-from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
-
-CONFIG = SupervisorConfig(backoff_base_s=1, backoff_cap_s=8, stable_s=10, faults_max=5, fault_window_s=60)
-
-
-class Highest(Random):
-    """No jitter: every pause is its ceiling."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return b
-
-
-def topic(venue: str, symbol: str = "BTC-USDT") -> Topic:
-    return Topic(venue, symbol, Kind.TRADE)
-
-
-class PlainSession(Session):
-    """An event per frame; `boom` raises, `plan` and `leave` reconnect."""
-
-    def __init__(self, venue: str) -> None:
-        self.venue = venue
-
-    def on_frame(self, frame: bytes, received_ts_ns: int) -> Sequence[Output]:
-        if frame == b"boom":
-            raise ZeroDivisionError("boom")
-        if frame in (b"plan", b"leave"):
-            return [Reconnect("the venue said so", planned=frame == b"plan")]
-        return [Event(topic(self.venue), Trade(price=1.0), received_ts_ns)]
-
-
-class PlainAdapter(Adapter):
-    """One connection for each symbol. `connect` and `begin` stand in for the two methods."""
-
-    capabilities: ClassVar[Capabilities] = Capabilities(frozenset({Kind.TRADE}))
-
-    def __init__(
-        self,
-        connect: Callable[[FeedSpec], Sequence[Connection]] | None = None,
-        begin: Callable[[FeedSpec, Mapping[str, Any]], Session] | None = None,
-    ) -> None:
-        self.connect = connect or one_each
-        self.begin = begin or (lambda spec, memory: PlainSession(spec.name))
-
-    def connections(self, feed: FeedSpec) -> Sequence[Connection]:
-        return self.connect(feed)
-
-    def session(self, feed: FeedSpec, connection: Connection, memory: Any) -> Session:
-        return self.begin(feed, memory)
-
-
-def one_each(spec: FeedSpec, **options: Any) -> Sequence[Connection]:
-    return [Connection(t.symbol, f"ws://{spec.name}/{t.symbol}", (t,), **options) for t in spec.topics]
-
-
-def configured(name: str, adapter: Adapter | None = None, symbols: Sequence[str] = ("BTC-USDT",)) -> ConfiguredFeed:
-    spec = FeedSpec(name, tuple(topic(name, symbol) for symbol in symbols), None)
-    return ConfiguredFeed(spec, adapter or PlainAdapter(), "plain", "1.2")
-
-
-class MemorySocket:
-    """What one connection to the venues below looks like."""
-
-    def __init__(self) -> None:
-        self._arrive, self._arrived = trio.open_memory_channel[bytes](math.inf)
-        self.heard_at = trio.current_time()
-
-    def arrive(self, frame: bytes) -> None:
-        self._arrive.send_nowait(frame)
-
-    def close(self) -> None:
-        self._arrive.close()
-
-    async def receive_bulk(self) -> tuple[list[bytes], int]:
-        try:
-            frame = await self._arrived.receive()
-        except trio.EndOfChannel:
-            raise ConnectionLost("closed by the venue") from None
-        self.heard_at = trio.current_time()
-        return [frame], 7
-
-    async def send(self, data: str | bytes) -> None:
-        pass
-
-
-class Venues:
-    """Every venue there is: connections as they are made, by URL, and whether they are made."""
-
-    def __init__(self) -> None:
-        self.started = trio.current_time()
-        self.attempts: list[tuple[float, str]] = []
-        self.readers: set[str] = set()
-        self.sockets: dict[str, MemorySocket] = {}
-        self.refusing: set[str] = set()
-        self.first_frames: list[bytes] = []
-        self.close_s = 0.0
-
-    @asynccontextmanager
-    async def open(
-        self, url: str, *, headers: Mapping[str, str], frame_bytes_max: int, reader: str = "websockets"
-    ) -> AsyncIterator[MemorySocket]:
-        await trio.lowlevel.checkpoint()
-        self.attempts.append((round(trio.current_time() - self.started, 6), url))
-        self.readers.add(reader)
-        if url in self.refusing:
-            raise ConnectFailed("venue:443: Connection refused")
-        socket = self.sockets[url] = MemorySocket()
-        for frame in self.first_frames:
-            socket.arrive(frame)
-        try:
-            yield socket
-        finally:
-            with trio.move_on_after(self.close_s, shield=True):
-                await trio.sleep_forever()
-
-    def at(self, url: str = "ws://a/BTC-USDT") -> list[float]:
-        return [at for at, attempted in self.attempts if attempted == url]
-
-
-class House:
-    """A running supervisor, its venues, and the batches that reach the broker."""
-
-    def __init__(self, supervisor: Supervisor, venues: Venues, batches: trio.MemoryReceiveChannel[Batch]) -> None:
-        self.supervisor = supervisor
-        self.venues = venues
-        self._batches = batches
-
-    def items(self, feed: str = "a") -> list[BatchItem]:
-        """What reached the broker since the last call, of one feed; the rest is dropped."""
-        items: list[BatchItem] = []
-        while True:
-            try:
-                batch = self._batches.receive_nowait()
-            except trio.WouldBlock:
-                return items
-            items += batch.items if batch.feed == feed else []
-
-    def states(self) -> list[FeedState]:
-        return [feed.state for feed in self.supervisor.statistics()]
-
-
-@asynccontextmanager
-async def house(*feeds: ConfiguredFeed, **options: Any) -> AsyncIterator[House]:
-    venues = Venues()
-    send, receive = trio.open_memory_channel[Batch](math.inf)
-    options = {"config": CONFIG, "random": Highest(), "limits": FeedLimits(), "open_socket": venues.open, **options}
-    supervisor = Supervisor(feeds, send, **options)
-    async with trio.open_nursery() as nursery:
-        yield_to = House(supervisor, venues, receive)
-        await nursery.start(supervisor.run)
-        yield yield_to
-        nursery.cancel_scope.cancel()
-
-
-def down(cause: StatusCause, text: str, *, final: bool = False) -> Down:
-    return Down((topic("a"),), cause, text, final)
-
+from raven.supervisor import Supervisor
+from tests.supervisor.house import (
+    CONFIG,
+    Highest,
+    PlainAdapter,
+    PlainSession,
+    configured,
+    down,
+    house,
+    one_each,
+    topic,
+)
 
 # ---------------------------------------------------------------------------------------------------------------- a good day
 
@@ -270,6 +124,45 @@ async def test_data_for_long_enough_starts_the_pauses_over(autojump_clock: MockC
         socket.close()
         await trio.sleep(20)
         assert h.venues.at() == [0, 1, 3, 7, 19.5]
+
+
+async def test_short_draws_do_not_make_a_long_pause(autojump_clock: MockClock) -> None:
+    """Ten attempts within a second are not ten reasons to wait for half a minute."""
+
+    class Short(Random):
+        draws = 0
+
+        def uniform(self, a: float, b: float) -> float:
+            self.draws += 1
+            return b / 100 if self.draws < 90 else b
+
+    async with house(configured("a"), random=Short()) as h:
+        h.venues.refusing.add("ws://a/BTC-USDT")
+        await trio.sleep(10)
+        at = h.venues.at()
+    assert at[89] < 1.5
+    assert at[90] - at[89] <= CONFIG.backoff_base_s + at[89] + 0.001
+
+
+async def test_the_log_says_when_the_next_try_comes(autojump_clock: MockClock) -> None:
+    with capture_logs() as logs:
+        async with house(configured("a")) as h:
+            h.venues.refusing.add("ws://a/BTC-USDT")
+            await trio.sleep(2)
+    lines = [line for line in logs if line["event"] == "backing off"]
+    assert [(line["next_try_in_s"], line["outage_s"]) for line in lines] == [(1, 0), (2, 1)]
+    assert {(line["feed"], line["connection"], line["reason"]) for line in lines} == {
+        ("a", "BTC-USDT", "venue:443: Connection refused")
+    }
+
+
+async def test_time_in_lives_that_soon_broke_is_no_outage(autojump_clock: MockClock) -> None:
+    async with house(configured("a")) as h:
+        for _ in range(3):
+            await trio.sleep(50)
+            h.venues.sockets["ws://a/BTC-USDT"].arrive(b"leave")  # all that ever comes
+        await trio.sleep(10)
+        assert h.venues.at() == [0, 51, 102, 154]  # 1, 2 and 4 s: by 3 s without a life, not by 150 s since the beginning
 
 
 async def test_a_connection_that_soon_breaks_again_does_not(autojump_clock: MockClock) -> None:
@@ -479,6 +372,12 @@ async def test_a_fault_of_raven_itself_goes_up(autojump_clock: MockClock) -> Non
         await supervisor.run()
 
 
+async def test_the_reader_is_the_one_that_is_configured(autojump_clock: MockClock) -> None:
+    async with house(attrs.evolve(configured("a"), reader="trio-websocket")) as h:
+        await trio.sleep(1)
+        assert h.venues.readers == {"trio-websocket"}
+
+
 # ---------------------------------------------------------------------------------------------------------------- for real
 
 
@@ -512,127 +411,3 @@ async def test_topics_are_down_within_half_a_second_of_a_fin() -> None:
                 assert trio.current_time() - started < 0.5
         nursery.cancel_scope.cancel()
     assert items == [down(StatusCause.FEED_DOWN, f"127.0.0.1:{port} ended the connection without closing it")]
-
-
-# ------------------------------------------------------------------------------------------------------------- at run time
-
-
-ETH = Selector("*", "ETH-USDT", frozenset({Kind.TRADE}))
-
-
-async def test_a_topic_is_added_without_touching_the_rest(autojump_clock: MockClock) -> None:
-    async with house(configured("a")) as h:
-        await trio.sleep(1)
-        h.items()
-        statistics = await h.supervisor.start_feed("a", [ETH])
-        assert statistics.topics == (topic("a"), topic("a", "ETH-USDT"))
-        await h.supervisor.start_feed("a", [ETH])
-        await trio.sleep(1)
-        assert [url for _, url in h.venues.attempts] == ["ws://a/BTC-USDT", "ws://a/ETH-USDT"]
-        assert h.items() == [Carry([topic("a", "ETH-USDT")]), Carry([])]
-
-
-async def test_a_topic_is_taken_away_and_its_connection_with_it(autojump_clock: MockClock) -> None:
-    async with house(configured("a", symbols=("BTC-USDT", "ETH-USDT"))) as h:
-        await trio.sleep(1)
-        h.items()
-        await h.supervisor.stop_feed("a", [Selector("a", "ETH-*")])
-        await h.supervisor.stop_feed("a", [Selector("a", "ETH-*")])
-        await trio.sleep(30)
-        assert len(h.venues.attempts) == 2
-        assert h.items() == [Carry([]), Drop([topic("a", "ETH-USDT")], StatusCause.OPERATOR, "stopped by an operator")]
-        assert h.states() == [FeedState.LIVE]
-
-
-async def test_one_connection_is_told_of_changes_while_it_stands(autojump_clock: MockClock) -> None:
-    told: list[tuple[str, tuple[Topic, ...]]] = []
-
-    class Told(PlainSession):
-        def on_subscribe(self, topics: Sequence[Topic]) -> Sequence[Output]:
-            told.append(("+", tuple(topics)))
-            return ()
-
-        def on_unsubscribe(self, topics: Sequence[Topic]) -> Sequence[Output]:
-            told.append(("-", tuple(topics)))
-            return ()
-
-    adapter = PlainAdapter(
-        connect=lambda spec: [Connection("main", f"ws://{spec.name}/all", spec.topics)],
-        begin=lambda spec, memory: Told(spec.name),
-    )
-    async with house(configured("a", adapter)) as h:
-        await trio.sleep(1)
-        await h.supervisor.start_feed("a", [ETH])
-        await trio.sleep(1)
-        await h.supervisor.stop_feed("a", [Selector("*", "BTC-USDT")])
-        await trio.sleep(1)
-        assert told == [("+", (topic("a", "ETH-USDT"),)), ("-", (topic("a"),))]
-        assert len(h.venues.attempts) == 1
-        assert h.states() == [FeedState.LIVE]
-
-
-async def test_a_feed_is_stopped_and_started_again_at_once(autojump_clock: MockClock) -> None:
-    async with house(configured("a"), configured("b")) as h:
-        await trio.sleep(1)
-        h.items()
-        assert (await h.supervisor.stop_feed("a")).state is FeedState.STOPPED
-        assert (await h.supervisor.stop_feed("a")).state is FeedState.STOPPED
-        await h.supervisor.start_feed("a")
-        await trio.sleep(1)
-        assert h.states() == [FeedState.LIVE, FeedState.LIVE]
-        dropped = Drop((topic("a"),), StatusCause.OPERATOR, "the feed was stopped")
-        assert [item for item in h.items() if isinstance(item, Drop)] == [dropped]
-        assert sorted(url for _, url in h.venues.attempts) == ["ws://a/BTC-USDT", "ws://a/BTC-USDT", "ws://b/BTC-USDT"]
-
-
-async def test_a_parked_feed_can_be_started_again(autojump_clock: MockClock) -> None:
-    async with house(configured("a")) as h:
-        with trio.fail_after(60):
-            while h.states() != [FeedState.FAILED]:
-                await trio.sleep(0.5)
-                if h.states() == [FeedState.LIVE]:
-                    h.venues.sockets["ws://a/BTC-USDT"].arrive(b"boom")
-        await h.supervisor.start_feed("a")
-        await trio.sleep(1)
-        assert h.states() == [FeedState.LIVE]
-
-
-async def test_a_fault_that_others_saw_restarts_the_connection_and_is_counted(autojump_clock: MockClock) -> None:
-    async with house(configured("a", symbols=("BTC-USDT", "ETH-USDT"))) as h:
-        await trio.sleep(1)
-        h.items()
-        h.supervisor.report_fault("a", topic("a"), "a price that is no number")
-        h.supervisor.report_fault("a", topic("a"), "and one more in the same batch")
-        await trio.sleep(30)
-        (statistics,) = h.supervisor.statistics()
-        assert statistics.faults == 1
-        assert [url for _, url in h.venues.attempts].count("ws://a/BTC-USDT") == 2
-        assert [url for _, url in h.venues.attempts].count("ws://a/ETH-USDT") == 1
-        assert h.items() == [Down((topic("a"),), StatusCause.ADAPTER_FAILED, "a price that is no number")]
-
-
-@pytest.mark.parametrize(
-    ("name", "selector", "error"),
-    [
-        ("x", ETH, "name: there is no feed 'x': valid are a"),
-        ("a", Selector("b", "ETH-USDT", frozenset({Kind.TRADE})), "venue: 'b' is not this feed's: it is 'a'"),
-        ("a", Selector("a", "ETH-*", frozenset({Kind.TRADE})), "symbol: 'ETH-*' is a pattern: a feed is started by names"),
-        ("a", Selector("a", "ETH-USDT", frozenset({Kind.BOOK})), "kinds: 'book' is not valid: this feed can carry trade"),
-        ("a", Selector("a", "ETH-USDT"), "kinds: '' is not valid: this feed can carry trade"),
-    ],
-)
-async def test_what_cannot_be_started_is_refused_by_field(
-    name: str, selector: Selector, error: str, autojump_clock: MockClock
-) -> None:
-    async with house(configured("a")) as h:
-        await trio.sleep(1)
-        with pytest.raises(RequestError) as caught:
-            await h.supervisor.start_feed(name, [selector])
-        assert str(caught.value) == error
-        assert h.states() == [FeedState.LIVE]
-
-
-async def test_the_reader_is_the_one_that_is_configured(autojump_clock: MockClock) -> None:
-    async with house(attrs.evolve(configured("a"), reader="trio-websocket")) as h:
-        await trio.sleep(1)
-        assert h.venues.readers == {"trio-websocket"}
