@@ -95,6 +95,11 @@ class InvalidValue(RavenError, ValueError):
         self.value = value
         self.expected = expected
 
+    @property
+    def reason(self) -> str:
+        """The text without the field, for places that have a field of their own."""
+        return f"{shown(self.value)} is not valid: {self.expected}"
+
     def within(self, prefix: str) -> InvalidValue:
         """The same error with its field seen from further out."""
         joint = "" if self.field.startswith("[") or not self.field else "."

@@ -1,16 +1,21 @@
-"""How messages become bytes for grpclib.
+"""How messages become bytes for grpclib, and bytes messages.
 
 Answers that are bytes already (joined events) pass through; the rest are betterproto2 messages, or protobuf's own for health
-and reflection.
+and reflection. What strangers send is read by raven.codec.wire, or by protobuf.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import betterproto2
+from google.protobuf.message import DecodeError
 from grpclib.const import Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError
+
+from raven.codec.wire import parse_message
+from raven.errors import InvalidValue
 
 __all__ = ["MessageCodec"]
 
@@ -33,10 +38,12 @@ class MessageCodec(CodecBase):
         """The message in `data`.
 
         Raises:
-            GRPCError: INVALID_ARGUMENT, it is none.
+            GRPCError: INVALID_ARGUMENT, it is none; the text names the place.
         """
         try:
+            if issubclass(message_type, betterproto2.Message):
+                return parse_message(data, message_type)
             return message_type.FromString(data)
-        except Exception as error:  # every parser has its own; all mean that a stranger sent nonsense
-            text = f"the request is no valid {message_type.__name__}: {type(error).__name__}: {error}"
-            raise GRPCError(Status.INVALID_ARGUMENT, text[:500]) from error
+        except (InvalidValue, DecodeError) as error:
+            text = f"the request is no valid {message_type.__name__}: {error}"
+            raise GRPCError(Status.INVALID_ARGUMENT, text) from error

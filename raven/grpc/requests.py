@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from raven.broker import Subscription
+from raven.broker.bookmark import Resume, parse_bookmark
 from raven.broker.policy import Policy, check_delivery, delivery_of
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidName, InvalidValue
@@ -29,6 +31,7 @@ __all__ = [
 SELECTORS_MAX = 100
 """Selectors in one request."""
 
+SELECTORS_SHARED_MAX = 4096
 ID_LENGTH_MAX = 64
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 1_000, 10_000
 
@@ -54,7 +57,13 @@ def parse_selector(message: v1.TopicSelector | None, field: str, *, kinds_needed
     if kinds_needed and not message.kinds:
         raise InvalidValue(f"{field}.kinds", [], f"at least one of {', '.join(_kind_names())}")
     kinds = frozenset(_parse_kind(kind, f"{field}.kinds[{index}]") for index, kind in enumerate(message.kinds))
-    return Selector(message.venue, message.symbol, kinds, message.variant)
+    return _shared(Selector(message.venue, message.symbol, kinds, message.variant))
+
+
+@lru_cache(maxsize=SELECTORS_SHARED_MAX)
+def _shared(selector: Selector) -> Selector:
+    """The first of all that are equal: most clients ask for the same, and a thousand of them keep it once."""
+    return selector
 
 
 def parse_selectors(messages: Sequence[v1.TopicSelector], *, empty_ok: bool = False) -> list[Selector]:
@@ -81,10 +90,10 @@ def parse_subscription(message: v1.Subscription, name: Callable[[], str]) -> Sub
     policy = _parse_policy(message.slow_consumer_policy)
     selector = parse_selector(message.selector, "selector", kinds_needed=True)
     check_delivery(selector.kinds, policy, message.conflate_ms)
-    resuming = bool(message.resume or message.bookmark)
-    if message.skip_image and Kind.BOOK in selector.kinds and not resuming:
+    resume = _parse_resume(message)
+    if message.skip_image and Kind.BOOK in selector.kinds and resume is None:
         raise InvalidValue("skip_image", True, "false for books: a book needs its image or a resume point")
-    return Subscription(message.id or name(), selector, message.skip_image, resuming, policy, message.conflate_ms)
+    return Subscription(message.id or name(), selector, message.skip_image, resume, policy, message.conflate_ms)
 
 
 def check_client_id(client_id: str) -> str:
@@ -113,6 +122,18 @@ def subscription_message(subscription: Subscription) -> v1.Subscription:
         skip_image=subscription.skip_image,
         id=subscription.id,
     )
+
+
+def _parse_resume(message: v1.Subscription) -> Resume | None:
+    """Where it continues. What makes no sense is not refused: it cannot be continued, and that is told topic by topic."""
+    if not message.resume and not message.bookmark:
+        return None
+    points = {_topic(point.topic): (point.epoch, point.sequence) for point in message.resume if point.topic is not None}
+    return Resume(parse_bookmark(message.bookmark) if message.bookmark else None, points)
+
+
+def _topic(topic: v1.Topic) -> tuple[str, str, int, str]:
+    return topic.venue, topic.symbol, int(topic.kind), topic.variant
 
 
 def _policy_in_force(subscription: Subscription) -> Policy:

@@ -54,7 +54,7 @@ def _subscribe_one(
     try:
         subscription = parse_subscription(message, name)
     except InvalidValue as error:
-        return Result(message.id, accepted=False, field=error.field, error=str(error)), None
+        return Result(message.id, accepted=False, field=error.field, error=error.reason), None
     return subscribe(subscription), subscription
 
 
@@ -71,6 +71,7 @@ def _result_message(result: Result, subscription: Subscription | None) -> v1.Sub
         error=result.error,
         effective=subscription_message(subscription) if subscription is not None and result.accepted else None,
         topics=result.topics,
+        recovered=result.recovered,
     )
 
 
