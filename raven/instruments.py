@@ -46,6 +46,9 @@ class Instruments:
         self._errors = Counter(
             "errors_total", "Errors, by the component that met them and their kind.", ["component", "kind"], registry=registry
         )
+        self._ended = Counter(
+            "raven_connections_ended_total", "gRPC connections that ended or were refused.", ["reason"], registry=registry
+        )
         if (proc / "self" / "stat").exists():
             ProcessCollector(proc=str(proc), registry=registry)
         else:
@@ -58,6 +61,10 @@ class Instruments:
     def error(self, component: str, kind: str, amount: int = 1) -> None:
         """`amount` errors of one kind. Both are of a few fixed names, never data."""
         self._errors.labels(component, kind).inc(amount)
+
+    def connection_ended(self, reason: str) -> None:
+        """One connection ended, or was refused, for one of a few fixed reasons ("client", "ping_flood")."""
+        self._ended.labels(reason).inc()
 
 
 class PeakMemory(Collector):

@@ -13,9 +13,9 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def is_secret(key: str) -> bool:
-    """Whether the last part of `key` has a name that says so."""
+    """Whether the last part of `key` has a name that says so. The name of a file tells nothing of what is in it."""
     name = key.rpartition(".")[2].lower()
-    return any(word in name for word in _TELLING)
+    return not name.endswith("_file") and any(word in name for word in _TELLING)
 
 
 def without_secrets(key: str, value: object) -> object:

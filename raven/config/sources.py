@@ -160,15 +160,16 @@ class ConfigSyntaxError(ConfigError):
 
 
 def _scalars() -> dict[str, Any]:
-    """Key of every scalar of every section ("server.port") to its type."""
-    sections = {
-        field.name: field.type for field in attrs.fields(attrs.resolve_types(Config)) if field.type and attrs.has(field.type)
-    }
-    return {
-        f"{section}.{field.name}": field.type
-        for section, kind in sections.items()
-        for field in attrs.fields(attrs.resolve_types(kind))
-    }
+    """Key of every scalar of every section ("server.port", "server.tls.cert_file") to its type."""
+    return {key: kind for key, kind in _scalars_of(Config) if "." in key}
+
+
+def _scalars_of(table: Any) -> Iterator[tuple[str, Any]]:
+    for field in attrs.fields(attrs.resolve_types(table)):
+        if attrs.has(field.type):
+            yield from ((f"{field.name}.{key}", kind) for key, kind in _scalars_of(field.type))
+        else:
+            yield field.name, field.type
 
 
 def _variables() -> list[tuple[str, str]]:
@@ -221,11 +222,14 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]
 
 
 def _put(table: dict[str, Any], origins: dict[str, str], key: str, value: object, origin: str) -> None:
-    section, _, name = key.partition(".")
-    into = table.setdefault(section, {})
-    if isinstance(into, dict):  # else it stays as it is, for `structure` to refuse
-        into[name] = value
-        origins[key] = origin
+    *tables, name = key.split(".")
+    into: Any = table
+    for step in tables:
+        into = into.setdefault(step, {})
+        if not isinstance(into, dict):  # it stays as it is, for `structure` to refuse
+            return
+    into[name] = value
+    origins[key] = origin
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -16,7 +17,16 @@ from raven.errors import InvalidName, InvalidValue
 from raven.model.topic import Kind, check_symbol, check_variant, check_venue, parse_kind
 from raven.ops.logs import LogConfig
 
-__all__ = ["Config", "FeedTable", "HealthConfig", "MetricsConfig", "ServerConfig"]
+__all__ = [
+    "Config",
+    "DataConfig",
+    "FeedTable",
+    "HealthConfig",
+    "MetricsConfig",
+    "ResumeConfig",
+    "ServerConfig",
+    "TlsConfig",
+]
 
 PORT_MAX = 65535
 
@@ -46,6 +56,25 @@ def _above_zero(_: Any, attribute: attrs.Attribute[float], value: float) -> None
         raise InvalidValue(attribute.name, value, "more than 0")
 
 
+def _with_cert_file(tls: TlsConfig, _: attrs.Attribute[Path | None], value: Path | None) -> None:
+    if (value is None) != (tls.cert_file is None):
+        there, missing = ("cert_file", "key_file") if value is None else ("key_file", "cert_file")
+        raise InvalidValue(there, str(value or tls.cert_file), f"set {missing} as well, TLS needs both; or neither")
+
+
+@attrs.frozen
+class TlsConfig:
+    """[server.tls]: TLS on the gRPC port. Without files it is plain. Paths are seen from where the server is started.
+
+    Args:
+        cert_file: the certificate in PEM, with those between it and the authority behind it.
+        key_file: its private key in PEM, without a passphrase.
+    """
+
+    cert_file: Path | None = None
+    key_file: Path | None = attrs.field(default=None, validator=_with_cert_file)
+
+
 @attrs.frozen
 class ServerConfig:
     """[server]: what clients reach over gRPC, and the limits of each of them.
@@ -55,11 +84,18 @@ class ServerConfig:
         drain_s: how long clients may take to leave after SIGTERM; at once when there are none.
         heartbeat_s: the pause after which a silent stream gets a Heartbeat.
         stall_s: a client that takes nothing for so long while something waits for it is disconnected.
+        streams_per_s: how fast new streams are let in; a crowd that comes at once waits in line.
         outbox_events_max, outbox_bytes_max: what may wait for one client, in events and in bytes.
         control_bytes_max: the same for answers and statuses, in bytes.
         subscriptions_max: subscriptions of one client.
         topics_max: topics that the subscriptions of one client may expand to.
         reflection: gRPC reflection; "auto" = while the bind is loopback or no authentication is configured.
+        connections_max: open connections; one more is closed as soon as it is accepted.
+        streams_max: calls at once on one connection; one more is refused, and its client may try again.
+        handshake_s: how long a client may take for TLS, and then for the beginning of HTTP/2.
+        keepalive_s: a client that sent nothing for so long is asked whether it is there.
+        keepalive_timeout_s: how long it may take to answer that.
+        tls: certificate and key.
     """
 
     host: str = attrs.field(default="127.0.0.1", validator=_host)
@@ -67,12 +103,45 @@ class ServerConfig:
     drain_s: float = attrs.field(default=10.0, validator=_at_least(0))
     heartbeat_s: float = attrs.field(default=5.0, validator=_above_zero)
     stall_s: float = attrs.field(default=30.0, validator=_above_zero)
+    streams_per_s: float = attrs.field(default=1000.0, validator=_above_zero)
     outbox_events_max: int = attrs.field(default=16_384, validator=_at_least(1))
     outbox_bytes_max: int = attrs.field(default=8 * 1024 * 1024, validator=_at_least(1024))
     control_bytes_max: int = attrs.field(default=64 * 1024, validator=_at_least(1024))
     subscriptions_max: int = attrs.field(default=1000, validator=_at_least(1))
     topics_max: int = attrs.field(default=10_000, validator=_at_least(1))
     reflection: Literal["auto", "on", "off"] = "auto"
+    connections_max: int = attrs.field(default=10_000, validator=_at_least(1))
+    streams_max: int = attrs.field(default=100, validator=_at_least(1))
+    handshake_s: float = attrs.field(default=5.0, validator=_above_zero)
+    keepalive_s: float = attrs.field(default=20.0, validator=_above_zero)
+    keepalive_timeout_s: float = attrs.field(default=10.0, validator=_above_zero)
+    tls: TlsConfig = attrs.field(factory=TlsConfig)
+
+
+@attrs.frozen
+class ResumeConfig:
+    """[resume]: how much of each feed is kept for clients that come back. Whichever limit is met first holds.
+
+    Args:
+        events_max, bytes_max: of one feed.
+        age_s: an event is kept at most so long.
+    """
+
+    events_max: int = attrs.field(default=65_536, validator=_at_least(1))
+    bytes_max: int = attrs.field(default=32 * 1024 * 1024, validator=_at_least(1024))
+    age_s: float = attrs.field(default=300.0, validator=_above_zero)
+
+
+@attrs.frozen
+class DataConfig:
+    """[data]: what outlives the process.
+
+    Args:
+        dir: where it stands; one server has it at a time. Without it: `raven-data` beside the configuration file, or where the
+            server is started.
+    """
+
+    dir: Path | None = None
 
 
 @attrs.frozen
@@ -186,6 +255,8 @@ class Config:
     """All of raven.toml. A file without [[feeds]] gets the simulated venue; `feeds = []` gets none."""
 
     server: ServerConfig = ServerConfig()
+    resume: ResumeConfig = ResumeConfig()
+    data: DataConfig = DataConfig()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = attrs.field(factory=LogConfig)

@@ -13,6 +13,7 @@ import trio_asyncio  # noqa: F401  must be imported before grpclib looks for the
 # that one knows the tasks of a loop that runs under Trio.
 grpclib.utils._current_task = asyncio.current_task  # noqa: SLF001
 
+from raven.grpc.limits import ConnectionLimits  # noqa: E402
 from raven.grpc.server import GrpcConfig, GrpcServer  # noqa: E402
 
-__all__ = ["GrpcConfig", "GrpcServer"]
+__all__ = ["ConnectionLimits", "GrpcConfig", "GrpcServer"]

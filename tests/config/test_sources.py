@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raven.config import Config, LoadedConfig, load_config
+from raven.config import Config, LoadedConfig, TlsConfig, load_config
 from raven.config.secrets import without_secrets
 from raven.errors import ConfigError
 
@@ -177,3 +177,19 @@ def test_any_text_in_a_variable_is_taken_or_refused_by_name(text: str) -> None:
         assert load_config(None, environ, directory=Path("/nowhere")).value.server.port == (number if text else 50051)
     else:
         assert refusal(None, environ, directory=Path("/nowhere")).startswith("environment RAVEN_SERVER_PORT: server.port: ")
+
+
+def test_a_table_within_a_table_has_variables_and_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "raven.toml", "[server.tls]\ncert_file = 'a.pem'\nkey_file = 'b.pem'\n")
+    loaded = load_config(path, {"RAVEN_SERVER_TLS_KEY_FILE": "/secrets/c.pem"})
+    assert loaded.value.server.tls == TlsConfig(Path("a.pem"), Path("/secrets/c.pem"))
+    assert loaded.warnings == ()
+    assert origins(loaded)["server.tls.cert_file"] == str(path)
+    assert origins(loaded)["server.tls.key_file"] == "environment RAVEN_SERVER_TLS_KEY_FILE"
+    message = refusal(None, {"RAVEN_SERVER_TLS_CERT_FILE": "a.pem"}, directory=tmp_path / "empty")
+    assert message.startswith("environment RAVEN_SERVER_TLS_CERT_FILE: server.tls.cert_file: 'a.pem' is not valid")
+
+
+def test_a_variable_of_a_table_that_is_none_is_left_to_the_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "raven.toml", "[server]\ntls = 5\n")
+    assert "server.tls: 5 is not valid: a table" in refusal(path, {"RAVEN_SERVER_TLS_KEY_FILE": "x"})
