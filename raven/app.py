@@ -10,9 +10,11 @@ from __future__ import annotations
 import random
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import attrs
 import structlog
@@ -22,17 +24,22 @@ from prometheus_client import CollectorRegistry
 from raven import __version__
 from raven.adapter.batch import Batch
 from raven.broker import Broker, BrokerLimits, OutboxLimits
+from raven.broker.carryover import FeedCarryover, adopt, hand_over
+from raven.broker.ring import RingLimits
 from raven.config import Config, ResolvedFeed
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState, FeedStatistics
-from raven.grpc import GrpcConfig, GrpcServer
+from raven.grpc import ConnectionLimits, GrpcConfig, GrpcServer
+from raven.grpc.tls import load_tls
 from raven.instruments import Instruments
-from raven.model.topic import Topic
+from raven.model.events import StatusCause
+from raven.model.topic import Kind, Topic
 from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
 from raven.ops.watchdog import LoopStatistics, Watchdog
 from raven.ops.web import health_app, metrics_app, serve_http
+from raven.store import open_data_dir, save_recent, take_recent
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
 
 __all__ = ["Addresses", "App"]
@@ -72,10 +79,13 @@ class App:
     Args:
         config: what it is to be.
         feeds: what it carries, resolved.
+        data_dir: where it keeps what outlives it; None = nothing does.
     """
 
-    def __init__(self, config: Config, feeds: tuple[ResolvedFeed, ...]) -> None:
+    def __init__(self, config: Config, feeds: tuple[ResolvedFeed, ...], data_dir: Path | None = None) -> None:
         self._config = config
+        self._feeds = feeds
+        self._data_dir = data_dir
         self._phase = Phase.STARTING
         self._started = time.monotonic()
         self._registry = CollectorRegistry()
@@ -85,6 +95,7 @@ class App:
             _broker_limits(config),
             book_top_feeds=[feed.spec.name for feed in feeds if feed.book_top],
             on_fault=self._on_adapter_fault,
+            on_doubt=self._on_doubt,
         )
         self.supervisor = Supervisor(
             [_configured(feed) for feed in feeds],
@@ -111,9 +122,13 @@ class App:
         The first SIGTERM or SIGINT drains; a second one ends at once.
 
         Raises:
-            StartupError: a port is taken, or an address is not of this machine.
+            StartupError: a port is taken, an address is not of this machine, or another server has the data directory.
         """
-        with _bound(self._config) as sockets, trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with (
+            self._recent_events(),
+            _bound(self._config) as sockets,
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        ):
             addresses = sockets.addresses
             async with trio.open_nursery() as ops:
                 await ops.start(self.watchdog.run)
@@ -133,6 +148,30 @@ class App:
                 ops.cancel_scope.cancel()
         log.info("stopped")
 
+    @contextmanager
+    def _recent_events(self) -> Iterator[None]:
+        """Go on where an earlier server stopped, and leave what the next one needs for that."""
+        if self._data_dir is None:
+            yield
+            return
+        with open_data_dir(self._data_dir) as directory:
+            for carried in take_recent(directory):
+                self._adopt(carried)
+            yield
+            try:
+                size = save_recent(directory, hand_over(self.broker.directory))
+            except OSError as error:
+                log.warning("recent events could not be kept: clients that come back begin anew", error=str(error))
+            else:
+                log.debug("recent events kept", bytes=size)
+
+    def _adopt(self, carried: FeedCarryover) -> None:
+        """What is still configured goes on; what is not is forgotten."""
+        feed = next((feed for feed in self._feeds if feed.spec.name == carried.feed), None)
+        if feed is not None:
+            kinds = frozenset(topic.kind for topic in feed.spec.topics) | ({Kind.BOOK_TOP} if feed.book_top else set())
+            adopt(self.broker.directory, carried, frozenset(topic.symbol for topic in feed.spec.topics), kinds)
+
     def health(self) -> ServerHealth:
         """How the server is at this moment."""
         return ServerHealth(
@@ -145,20 +184,39 @@ class App:
         )
 
     async def _drain_at(self, signals: AsyncIterator[int]) -> None:
-        """Wait for the first signal, then let clients leave; a second signal ends the waiting."""
-        name = signal.Signals(await anext(signals)).name
+        """Wait for a signal or for an operator's word, then let clients leave; a signal from then on ends the waiting."""
+        cause, drain_s = await self._wait_drain(signals)
         self._phase = Phase.DRAINING
-        log.info("draining", signal=name, clients=len(self.broker.clients), drain_s=self._config.server.drain_s)
+        log.info("draining", cause=cause, clients=len(self.broker.clients), drain_s=drain_s)
         async with trio.open_nursery() as nursery:
 
             async def drain() -> None:
-                await self.grpc.drain(self._config.server.drain_s)
+                await self.grpc.drain(drain_s)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(drain)
             await anext(signals)
             log.warning("a second signal: not waiting for clients")
             nursery.cancel_scope.cancel()
+
+    async def _wait_drain(self, signals: AsyncIterator[int]) -> tuple[str, float]:
+        """What asks the server to leave, and how many seconds clients get for it."""
+        cause, drain_s = "", self._config.server.drain_s
+        async with trio.open_nursery() as nursery:
+
+            async def wait_operator() -> None:
+                nonlocal cause, drain_s
+                drain_s = await self.grpc.wait_drain_requested() or drain_s
+                cause = "operator"
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_operator)
+            cause = signal.Signals(await anext(signals)).name
+            nursery.cancel_scope.cancel()
+        return cause, drain_s
+
+    def _on_doubt(self, feed: str, topic: Topic, cause: StatusCause, text: str) -> None:
+        self.supervisor.doubt(feed, topic, cause, text)
 
     def _on_adapter_fault(self, feed: str, topic: Topic | None, reason: str) -> None:
         self.instruments.error("adapter", "contract")
@@ -187,13 +245,30 @@ def _configured(feed: ResolvedFeed) -> ConfiguredFeed:
 def _broker_limits(config: Config) -> BrokerLimits:
     server = config.server
     outbox = OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max)
-    return BrokerLimits(outbox, subscriptions_max=server.subscriptions_max, topics_max=server.topics_max)
+    ring = RingLimits(config.resume.events_max, config.resume.bytes_max, config.resume.age_s)
+    return BrokerLimits(outbox, ring, subscriptions_max=server.subscriptions_max, topics_max=server.topics_max)
 
 
 def _grpc_config(config: Config) -> GrpcConfig:
     """Reflection is on unless it is switched off: "auto" asks for a loopback bind or no authentication, and there is none."""
     server = config.server
-    return GrpcConfig(server.heartbeat_s, server.stall_s, reflection=server.reflection != "off")
+    limits = ConnectionLimits(
+        server.connections_max, server.streams_max, server.handshake_s, server.keepalive_s, server.keepalive_timeout_s
+    )
+    return GrpcConfig(
+        server.heartbeat_s,
+        server.stall_s,
+        server.streams_per_s,
+        reflection=server.reflection != "off",
+        limits=limits,
+        tls=_tls(config),
+    )
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    """Raises StartupError: a file cannot be used."""
+    files = config.server.tls
+    return load_tls(files.cert_file, files.key_file) if files.cert_file and files.key_file else None
 
 
 def _loop_health(loop: LoopStatistics) -> Component:

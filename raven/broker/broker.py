@@ -27,6 +27,7 @@ from raven.model.events import (
     BookDelta,
     BookSnapshot,
     Event,
+    Flag,
     Gap,
     GapCause,
     Payload,
@@ -41,6 +42,12 @@ __all__ = ["Broker", "BrokerStatistics"]
 
 BATCHES_BEFORE_FLUSH_MAX = 16
 """Batches that wait already are published together, at most so many, before clients are written to."""
+
+CROSSED_IN_A_ROW_MAX, CROSSED_NS_MIN = 20, 2_000_000_000
+"""A book that so many changes in a row, over so long, leave crossed is no book in the middle of a burst: it is wrong."""
+
+RING_AGING_S = 1.0
+"""How often the recent events are looked through for what is too old."""
 
 _LIVE = State.LIVE
 _MARKS = frozenset({TopicStatus, Gap})  # payloads that say something about the topic
@@ -72,6 +79,8 @@ class Broker:
         limits: what clients may ask for.
         book_top_feeds: feeds from whose books BOOK_TOP topics are derived.
         now_ns: wall clock.
+        on_doubt: called with a feed's name, one of its topics, the cause and a text, when what the venue sends for the topic
+            makes no sense for longer: who runs the feed is to renew it.
         on_fault: called with a feed's name, the topic where there is one, and the reason, when its adapter broke the contract.
     """
 
@@ -82,12 +91,14 @@ class Broker:
         book_top_feeds: Collection[str] = (),
         now_ns: Callable[[], int] = time.time_ns,
         on_fault: Callable[[str, Topic | None, str], None] | None = None,
+        on_doubt: Callable[[str, Topic, StatusCause, str], None] | None = None,
     ) -> None:
-        self.directory = Directory(now_ns)
+        self.directory = Directory(now_ns, limits.ring)
         self.clients = Clients(limits, self.directory, now_ns)
         self._book_top_feeds = frozenset(book_top_feeds)
         self._now_ns = now_ns
         self._on_fault = on_fault
+        self._on_doubt = on_doubt
         self._refused: Counter[str] = Counter()
 
     # ---- the way of an event
@@ -98,6 +109,7 @@ class Broker:
         """Publish what feeds send until every feed has closed its end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.clients.pacer.run, self.flush)
+            nursery.start_soon(self._age)
             task_status.started()
             async for batch in channel:
                 self.publish(batch)
@@ -108,6 +120,13 @@ class Broker:
                         break
                 self.flush()
             nursery.cancel_scope.cancel()
+
+    async def _age(self) -> None:
+        """Drop what is too old for any client to come back for."""
+        while True:
+            await trio.sleep(RING_AGING_S)
+            for ring in self.directory.rings.values():
+                ring.expire(trio.current_time())
 
     def publish(self, batch: Batch) -> None:
         """Give each item its place in its topic and put it into the outboxes that have the topic."""
@@ -130,13 +149,11 @@ class Broker:
     def _publish_event(self, state: TopicState, event: Event) -> None:
         payload = event.payload
         if state.status.state == _LIVE and payload.__class__ not in _MARKS:  # the way that nearly every event goes
-            if self._emit(state, event):
-                if state.book is None:
+            if state.book is None:
+                if self._emit(state, event):
                     state.last = event
-                else:
-                    state.keep(event)
-                    if state.tops:
-                        self._publish_tops(state, event)
+            else:
+                self._publish_change(state, event)
             return
         if state.status.state == State.CLOSED:
             return  # what was under way when the topic was closed
@@ -163,14 +180,51 @@ class Broker:
             if not state.live:  # a book's snapshot has made it whole
                 self._set_status(state, State.LIVE)
 
-    def _emit(self, state: TopicState, event: Event) -> bool:
-        try:
+    def _publish_change(self, state: TopicState, event: Event) -> None:
+        """A change of a book: what it makes of the book is among its flags, so it is applied before it goes out."""
+        element = self._encode(state, event)
+        if element is None:
+            return
+        state.keep(event)
+        assert state.book is not None
+        if state.book.crossed:
+            event.flags |= Flag.SUSPECT_VALUE
             element = state.encoder.encode(event, state.sequence + 1)
+            self._count_crossed(state, event)
+        else:
+            state.crossed = 0
+        self._deliver(state, event, element)
+        if state.tops:
+            self._publish_tops(state, event)
+
+    def _count_crossed(self, state: TopicState, event: Event) -> None:
+        """Have a book that stays crossed renewed by who runs its feed."""
+        state.crossed += 1
+        if state.crossed == 1:
+            state.crossed_since_ns = event.received_ts_ns
+        lasts_ns = event.received_ts_ns - state.crossed_since_ns
+        if self._on_doubt is not None and state.crossed % CROSSED_IN_A_ROW_MAX == 0 and lasts_ns >= CROSSED_NS_MIN:
+            text = f"{state.crossed} changes in a row left it crossed"
+            self._on_doubt(state.feed, state.topic, StatusCause.CROSSED, text)
+
+    def _emit(self, state: TopicState, event: Event) -> bool:
+        element = self._encode(state, event)
+        if element is None:
+            return False
+        self._deliver(state, event, element)
+        return True
+
+    def _encode(self, state: TopicState, event: Event) -> bytes | None:
+        try:
+            return state.encoder.encode(event, state.sequence + 1)
         except (InvalidValue, KeyError, TypeError, AttributeError, OverflowError) as error:
             self._refuse(state.feed, f"{state.topic}: {type(event.payload).__name__} cannot be encoded: {error}", state.topic)
             self._doubt(state, StatusCause.ADAPTER_FAILED, "an event of it could not be encoded")
-            return False
+            return None
+
+    def _deliver(self, state: TopicState, event: Event, element: bytes) -> None:
         state.sequence += 1
+        state.ring.append(state, element)
         for audience in state.audiences:
             audience.pending.append(element)
             if not audience.dirty:
@@ -181,7 +235,6 @@ class Broker:
         if state.paced:
             for paced in state.paced.values():
                 paced.offer(event, element)
-        return True
 
     def _emit_payload(self, state: TopicState, payload: Payload) -> None:
         self._emit(state, Event(state.topic, payload, self._now_ns()))
@@ -242,8 +295,9 @@ class Broker:
 
     def _after_a_hole(self, state: TopicState) -> None:
         """The topic comes back: what happened at the venue meanwhile is not known."""
-        if state.last is not None and state.status.state != State.RESYNCING:
+        if (state.last is not None or state.adopted) and state.status.state != State.RESYNCING:
             self._emit_payload(state, Gap(GapCause.VENUE, state.epoch))
+        state.adopted = False
 
     def _carried(self, feed: str, topics: Iterable[Topic]) -> Iterator[TopicState]:
         for topic in topics:
@@ -267,18 +321,25 @@ class Broker:
         for topic in topics:
             known = self.directory.find(topic)
             if known is not None:
+                if known.adopted and topic.kind is Kind.BOOK and feed in self._book_top_feeds and not known.tops:
+                    born += self._derive_tops(known)
                 if known.feed == feed and known.status.state == State.CLOSED:
                     self._set_status(known, State.DOWN, StatusCause.STARTING)
                 continue
             state = self.directory.add(topic, feed)
             born.append(state)
             if topic.kind is Kind.BOOK and feed in self._book_top_feeds:
-                tops = (topic._replace(kind=Kind.BOOK_TOP, variant=str(depth)) for depth in BOOK_TOP_DEPTHS)
-                state.tops.extend(self.directory.add(top, feed) for top in tops)
-                born += state.tops
+                born += self._derive_tops(state)
         if born:
             self.clients.match_newborn(born)
             self.clients.place()
+
+    def _derive_tops(self, book: TopicState) -> list[TopicState]:
+        """Give a book its tops; those that are new."""
+        names = [book.topic._replace(kind=Kind.BOOK_TOP, variant=str(depth)) for depth in BOOK_TOP_DEPTHS]
+        known = {name: self.directory.find(name) for name in names}
+        book.tops.extend(state or self.directory.add(name, book.feed) for name, state in known.items())
+        return [top for top in book.tops if known[top.topic] is None]
 
     def _catalogue(self, feed: str, instruments: Iterable[Instrument], received_ts_ns: int) -> None:
         for instrument in instruments:

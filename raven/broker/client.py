@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
+from raven.broker.bookmark import Resume
 from raven.broker.outbox import Outbox
 from raven.broker.pacing import Pacer
 from raven.broker.policy import Delivery, Policy, delivery_of
+from raven.broker.replay import Replay
+from raven.broker.resume import ResumePlan
 from raven.broker.topics import TopicState
 from raven.model.topic import Selector
 
@@ -25,14 +28,13 @@ class Subscription:
         skip_image: leave out the latest state.
         policy: what is done when the client does not read fast enough.
         conflate_ms: at most one event a topic in so many milliseconds; 0 = every event.
-        resuming: the client named a point to continue after. There is no history to continue from, so every topic begins with
-            Gap(RESUME_TOO_OLD) and its image.
+        resume: where it continues; None = it begins with the latest state.
     """
 
     id: str
     selector: Selector
     skip_image: bool = False
-    resuming: bool = False
+    resume: Resume | None = None
     policy: Policy = Policy.DEFAULT
     conflate_ms: int = 0
 
@@ -43,11 +45,13 @@ class Subscription:
 
 @attrs.frozen
 class Result:
-    """What became of one subscription: accepted, with how many topics it matches now, or refused, with the reason."""
+    """What became of one subscription: accepted, with how many topics it matches now and whether all could be continued where
+    the client wanted it, or refused, with the reason."""
 
     id: str
     accepted: bool
     topics: int = 0
+    recovered: bool = False
     field: str = ""
     error: str = ""
 
@@ -61,12 +65,14 @@ class Ended:
         text: for people.
         status: the name of the gRPC status that the stream ends with.
         reconnect: whether trying again makes sense.
+        retry_after_ms: how long to wait before that.
     """
 
     reason: str
     text: str
     status: str
     reconnect: bool = True
+    retry_after_ms: int = 0
 
 
 @attrs.define(eq=False)
@@ -82,6 +88,8 @@ class Client:
         connected_since_ts_ns: wall clock.
         controls: whether its stream has control messages (WatchMarketData has none).
         named: whether it chose its client_id, so that its subscriptions are kept for a while when it is gone.
+        plans: by the id of a subscription that was just taken, where it continues.
+        catching_up: the topics whose events still come from the ring.
         topics: to what each subscription that matches wants of it, the one that was added last at the end.
     """
 
@@ -95,6 +103,8 @@ class Client:
     named: bool = False
     subscriptions: dict[str, Subscription] = attrs.field(factory=dict)
     topics: dict[TopicState, dict[str, Delivery]] = attrs.field(factory=dict)
+    plans: dict[str, ResumePlan] = attrs.field(factory=dict)
+    catching_up: dict[TopicState, Replay] = attrs.field(factory=dict)
     ended: Ended | None = None
     names_given: int = 0
 
@@ -139,21 +149,29 @@ class Client:
         self.topics.clear()
         self.subscriptions.clear()
 
+    def caught_up(self, states: Iterable[TopicState]) -> None:
+        """Their events come as they are published from the next placing on."""
+        for state in states:
+            if self.catching_up.pop(state, None) is not None:
+                self._deliver(state, next(reversed(self.topics[state].values())))
+
     def unpaced(self) -> list[TopicState]:
-        """The topics of which it wants every event."""
-        return [state for state in self.topics if self.outbox not in state.paced]
+        """The topics of which it wants every event as it comes."""
+        return [state for state in self.topics if self.outbox not in state.paced and state not in self.catching_up]
 
     def _deliver(self, state: TopicState, delivery: Delivery) -> None:
         if self.outbox.policies.get(state) not in (None, delivery.policy):
             self.outbox.fix(state)
         self.outbox.policies[state] = delivery.policy
-        if delivery.conflate_ms:
+        if delivery.conflate_ms and state not in self.catching_up:
             self.pacer.pace(state, self.outbox, delivery.conflate_ms / 1000)
         else:
             state.paced.pop(self.outbox, None)
 
     def _forget(self, state: TopicState) -> None:
         state.subscribers -= 1
+        if (replay := self.catching_up.pop(state, None)) is not None:
+            replay.forget(state)
         self.outbox.policies.pop(state, None)
         self.outbox.forget(state)
         state.paced.pop(self.outbox, None)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import attrs
 import trio
 
 from raven.broker.audience import Audiences
+from raven.broker.bookmark import Resume, format_bookmark
 from raven.broker.client import Client, Ended, Result, Subscription
 from raven.broker.directory import Directory
 from raven.broker.kept import KeptSubscriptions
 from raven.broker.outbox import Outbox, OutboxLimits
 from raven.broker.pacing import Pacer
+from raven.broker.replay import Replay
+from raven.broker.resume import NO_PLAN, plan_resume
+from raven.broker.ring import RingLimits
 from raven.broker.topics import TopicState
 from raven.errors import InvalidValue
-from raven.model.events import Gap, GapCause
 from raven.model.topic import Selector
 
 __all__ = ["BrokerLimits", "ClientStatistics", "Clients"]
@@ -29,6 +33,7 @@ class BrokerLimits:
 
     Args:
         outbox: what may wait for one client.
+        ring: how much of each feed is kept for clients that come back.
         clients_max: clients at once.
         subscriptions_max: subscriptions of one client.
         topics_max: topics of one client, after wildcards.
@@ -37,6 +42,7 @@ class BrokerLimits:
     """
 
     outbox: OutboxLimits = attrs.field(factory=OutboxLimits)
+    ring: RingLimits = attrs.field(factory=RingLimits)
     clients_max: int = 10_000
     subscriptions_max: int = 1_000
     topics_max: int = 10_000
@@ -120,6 +126,7 @@ class Clients:
             controls,
             named,
         )
+        client.outbox.place = self.bookmark
         self._clients[client_id] = self._by_outbox[client.outbox] = client
         self._total += 1
         return client
@@ -144,14 +151,20 @@ class Clients:
             events=sent.events_sent, bytes=sent.bytes_sent, messages=sent.messages_sent, missed=sent.events_missed
         )
 
-    def restore(self, client: Client, wanted: bool) -> list[Subscription]:
+    def restore(self, client: Client, wanted: bool, resume: Resume | None = None) -> list[Subscription]:
         """Take up what was kept of the client's subscriptions, or, when that is not wanted, forget it.
+
+        Args:
+            resume: where all of them continue.
 
         Returns:
             Those in force again; one that cannot be any more is not among them.
         """
         kept = self._kept.take(client.client_id)
-        return [subscription for subscription in kept if self.subscribe(client, subscription).accepted] if wanted else []
+        if not wanted:
+            return []
+        restored = [attrs.evolve(subscription, resume=resume) for subscription in kept]
+        return [subscription for subscription in restored if self.subscribe(client, subscription).accepted]
 
     async def wait_no_clients(self) -> None:
         """Wait until the last client has gone."""
@@ -180,10 +193,15 @@ class Clients:
             client.detach(subscription.id)
             del client.subscriptions[subscription.id]  # the one that was added last holds, and this one is
         client.subscriptions[subscription.id] = subscription
+        fresh = [state for state in states if state not in client.topics]
         for state in states:
             client.attach(state, subscription)
         self._moved[client] = None
-        return Result(subscription.id, accepted=True, topics=len(states))
+        if subscription.resume is None:
+            return Result(subscription.id, accepted=True, topics=len(states))
+        plan = client.plans[subscription.id] = plan_resume(subscription.resume, fresh, self._directory.rings, client.outbox)
+        client.subscriptions[subscription.id] = attrs.evolve(subscription, resume=None)  # it is for this once
+        return Result(subscription.id, accepted=True, topics=len(states), recovered=not plan.too_old)
 
     def get(self, client_id: str) -> Client | None:
         """The connected client of that id."""
@@ -202,7 +220,7 @@ class Clients:
         if len(others) >= self.limits.subscriptions_max:
             limit = self.limits.subscriptions_max
             return Result(subscription.id, accepted=False, field="id", error=f"a client has at most {limit} subscriptions")
-        self._kept.put(client_id, [*others, subscription])
+        self._kept.put(client_id, [*others, attrs.evolve(subscription, resume=None)])
         return Result(subscription.id, accepted=True, topics=len(self._directory.matching((subscription.selector,))))
 
     def unkeep(self, client_id: str, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
@@ -219,14 +237,28 @@ class Clients:
     def put_images(self, client: Client, subscription: Subscription) -> None:
         """Put the status and the latest state of each of its topics; events that follow come behind them."""
         now_ns = self._now_ns()
-        outbox = client.outbox
+        outbox, plan = client.outbox, client.plans.pop(subscription.id, NO_PLAN)
         for state in self._directory.matching((subscription.selector,)):
+            if state in client.catching_up or state in plan.continued:
+                continue
             outbox.put(state.status_element(now_ns))
-            if subscription.resuming:
-                outbox.put(state.local_element(Gap(GapCause.RESUME_TOO_OLD, state.epoch), now_ns, state.sequence))
+            if (gap := plan.too_old.get(state)) is not None:
+                outbox.put(state.local_element(gap, now_ns, state.sequence))
             image = state.image()
-            if image is not None and (not subscription.skip_image or subscription.resuming):
+            if image is not None and (gap is not None or state.book is not None or not subscription.skip_image):
                 outbox.put_image(state, image)
+        for start in plan.starts():
+            replay = Replay(start.ring, start.position, start.after, partial(self._caught_up, client))
+            client.catching_up.update(dict.fromkeys(start.after, replay))
+            outbox.put_replay(replay)
+
+    def _caught_up(self, client: Client, states: Iterable[TopicState]) -> None:
+        client.caught_up(states)
+        self._moved[client] = None
+
+    def bookmark(self) -> bytes:
+        """Behind everything that has been published."""
+        return format_bookmark(self._directory.rings.values())
 
     def unsubscribe(self, client: Client, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
         """End subscriptions by id or by exactly their selector.

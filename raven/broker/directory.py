@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from raven.broker.ring import Ring, RingLimits
 from raven.broker.topics import TopicState, TopicView
 from raven.errors import nearest
 from raven.model.events import State
@@ -19,20 +20,44 @@ class Directory:
 
     Args:
         now_ns: wall clock.
+        ring: how much of each feed is kept for clients that come back.
     """
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
+    def __init__(self, now_ns: Callable[[], int], ring: RingLimits) -> None:
         self._now_ns = now_ns
+        self._ring_limits = ring
+        self.rings: dict[str, Ring] = {}  # by feed
         self._topics: dict[Topic, TopicState] = {}
         self._instruments: dict[tuple[str, str], Instrument] = {}
         self.find = self._topics.get  # the busiest call there is
         """The state of a topic, or None."""
 
-    def add(self, topic: Topic, feed: str) -> TopicState:
-        """A new topic, whose continuity begins now."""
+    def add(self, topic: Topic, feed: str, epoch: int | None = None) -> TopicState:
+        """A new topic, whose continuity begins now, or began with `epoch`."""
         now_ns = self._now_ns()
-        state = self._topics[topic] = TopicState(topic, feed, now_ns // 1_000_000, now_ns)
+        epoch = now_ns // 1_000_000 if epoch is None else epoch
+        state = self._topics[topic] = TopicState(topic, feed, epoch, now_ns, self.ring(feed))
         return state
+
+    def remove(self, state: TopicState) -> None:
+        """The topic is nobody's."""
+        del self._topics[state.topic]
+
+    def of_feed(self, feed: str) -> list[TopicState]:
+        """All topics of a feed."""
+        return [state for state in self._topics.values() if state.feed == feed]
+
+    def adopt_ring(self, feed: str, epoch: int, first: int) -> Ring:
+        """The recent events of a feed that an earlier server began."""
+        ring = self.rings[feed] = Ring(feed, epoch, self._ring_limits, first)
+        return ring
+
+    def ring(self, feed: str) -> Ring:
+        """The recent events of a feed."""
+        ring = self.rings.get(feed)
+        if ring is None:
+            ring = self.rings[feed] = Ring(feed, self._now_ns() // 1_000_000, self._ring_limits)
+        return ring
 
     def learn(self, instrument: Instrument) -> Instrument | None:
         """Keep a definition; returns the one that it takes the place of."""

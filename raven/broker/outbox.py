@@ -16,6 +16,7 @@ from typing import Protocol
 import attrs
 
 from raven.broker.policy import Policy, is_final, is_mark
+from raven.broker.replay import Replay
 from raven.broker.topics import TopicState
 from raven.broker.withheld import Backlog, Conflated
 from raven.model.events import Event
@@ -104,6 +105,7 @@ class Outbox:
         "_warned",
         "audience",
         "behind",
+        "bookmark",
         "bytes_queued",
         "bytes_sent",
         "dirty",
@@ -112,6 +114,7 @@ class Outbox:
         "limits",
         "messages_sent",
         "on_pressure",
+        "place",
         "policies",
         "writer",
     )
@@ -122,11 +125,13 @@ class Outbox:
         self.audience: Membership | None = None
         self.on_pressure: Callable[[int, int, bool], None] | None = None
         self.policies: dict[TopicState, Policy] = {}
+        self.place: Callable[[], bytes] = bytes  # how far everything is that has been published
+        self.bookmark = b""  # how far the client has all; not known until it had all once
         self.behind = True  # until a writer has nothing to write
         self.dirty = False  # the broker's mark: has something since the last flush
         self._now_ns = now_ns
         # elements of events, what stands for several, and whole control messages as memoryviews
-        self._queue: deque[bytes | memoryview | Conflated | Backlog] = deque()
+        self._queue: deque[bytes | memoryview | Conflated | Backlog | Replay] = deque()
         self._open: dict[TopicState, Conflated | Backlog] = {}  # those in the queue that take up more
         self._drops: deque[tuple[Backlog, int]] = deque()  # what may be dropped, oldest first
         self._events = 0
@@ -183,6 +188,11 @@ class Outbox:
         """Append what was withheld elsewhere."""
         self._settle()
         self._append_conflated(conflated)
+
+    def put_replay(self, replay: Replay) -> None:
+        """Append what a client that comes back has missed. It counts against no limit: it is kept in the ring."""
+        self._settle()
+        self._queue.append(replay)
 
     def put_control(self, message: bytes) -> None:
         """Append one whole control message."""
@@ -303,6 +313,8 @@ class Outbox:
         return None
 
     def _sent(self, message: bytes) -> bytes:
+        if not self._queue:
+            self.bookmark = self.place()
         self.messages_sent += 1
         self.bytes_sent += len(message)
         return message
@@ -327,6 +339,14 @@ class Outbox:
                     break
                 elements += made
                 self._leave(item)
+            elif isinstance(item, Replay):
+                if room <= 0:
+                    break
+                made = item.take(room, self._now_ns())
+                room -= sum(map(len, made))
+                elements += made
+                if not item.done:
+                    break
             elif isinstance(item, Backlog):
                 room = self._take_backlog(item, elements, room)
                 if item.waiting:
@@ -393,6 +413,7 @@ class Outbox:
         """The writer has written what it could: did that leave nothing?"""
         if everything is self.behind:  # else nothing has changed
             self.behind = not everything
+            self.bookmark = self.place()  # either all was written, or the message that was begun has all
             if everything:
                 self._drops.clear()
                 if self._warned:

@@ -12,7 +12,7 @@ from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot, Event, Flag, Payload, State, StatusCause, TopicStatus
 from raven.model.topic import Kind, Topic
 
-__all__ = ["BOOK_TOP_DEPTHS", "BehindListener", "Listeners", "PacedListener", "TopicState", "TopicView"]
+__all__ = ["BOOK_TOP_DEPTHS", "BehindListener", "Listeners", "PacedListener", "RecentEvents", "TopicState", "TopicView"]
 
 BOOK_TOP_DEPTHS = (5, 20, 50)
 """The variants of BOOK_TOP that are derived from a kept book."""
@@ -48,6 +48,13 @@ class PacedListener(Protocol):
         """`event` has been published as `element`."""
 
 
+class RecentEvents(Protocol):
+    """Where a client that comes back finds what it has missed."""
+
+    def append(self, state: TopicState, element: bytes) -> None:
+        """The latest event of `state` has been published as `element`."""
+
+
 @attrs.frozen
 class TopicView:
     """A topic as it stands, for those who list topics."""
@@ -65,13 +72,18 @@ class TopicState:
     __slots__ = (
         "_conflated",
         "_image",
+        "adopted",
         "audiences",
         "book",
+        "crossed",
+        "crossed_since_ns",
         "encoder",
         "epoch",
         "feed",
+        "forgotten",
         "last",
         "paced",
+        "ring",
         "sequence",
         "status",
         "subscribers",
@@ -80,15 +92,20 @@ class TopicState:
         "tops",
     )
 
-    def __init__(self, topic: Topic, feed: str, epoch: int, now_ns: int) -> None:
+    def __init__(self, topic: Topic, feed: str, epoch: int, now_ns: int, ring: RecentEvents) -> None:
         self.topic = topic
         self.feed = feed
+        self.ring = ring
+        self.adopted = False  # begun by an earlier server, and not live since
+        self.forgotten = 0  # the last sequence that the ring does not have any more
         self.epoch = epoch
         self.sequence = 0
         self.encoder = TopicEncoder(topic, epoch)
         self.status = TopicStatus(State.DOWN, StatusCause.STARTING, "", now_ns)
         self.last: Event | None = None  # of data; of a book, the event that last changed it
         self.book: OrderBook | None = OrderBook() if topic.kind is Kind.BOOK else None
+        self.crossed = 0  # changes in a row that left the book crossed, and when the first of them came
+        self.crossed_since_ns = 0
         self.tops: list[TopicState] = []  # of a book: the BOOK_TOP topics derived from it
         self.top_depth = int(topic.variant) if topic.kind is Kind.BOOK_TOP else 0
         self.subscribers = 0

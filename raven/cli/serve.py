@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import click
 import trio
@@ -17,6 +18,8 @@ from raven.config import LoadedConfig, ResolvedFeed, resolve_feeds
 from raven.ops.logs import configure_logging
 
 __all__ = ["serve"]
+
+DATA_DIR_NAME = "raven-data"
 
 PORT = click.IntRange(0, 65535)
 
@@ -56,8 +59,13 @@ def serve(
 
 async def _run(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...]) -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(App(loaded.value, feeds).run)
+        addresses = await nursery.start(App(loaded.value, feeds, data_dir(loaded)).run)
         click.echo(_banner(loaded, feeds, addresses))
+
+
+def data_dir(loaded: LoadedConfig) -> Path:
+    """Where what outlives the server stands: as configured, or beside the configuration file, or here."""
+    return loaded.value.data.dir or (loaded.path.parent if loaded.path else Path()) / DATA_DIR_NAME
 
 
 def _banner(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...], addresses: Addresses) -> str:

@@ -1,16 +1,17 @@
-"""raven.v1.ControlService: feeds at run time. Clients and drain answer UNIMPLEMENTED so far."""
+"""raven.v1.ControlService, for operators: feeds, clients and drain at run time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
 import trio_asyncio
 
+from raven.broker import Client, Clients, Ended
 from raven.codec.generated.raven import v1
-from raven.errors import RequestError
-from raven.grpc.requests import SELECTORS_MAX, parse_selector
+from raven.errors import InvalidValue, RequestError
+from raven.grpc.requests import SELECTORS_MAX, check_client_id, page, parse_selector
 from raven.model.topic import Kind, Selector, Topic, check_venue
 
 __all__ = ["ControlService", "FeedView", "Feeds"]
@@ -85,11 +86,15 @@ class ControlService(v1.ControlServiceBase):
     """For operators.
 
     Args:
+        clients: who is served.
+        request_drain: called with the seconds that clients may take to leave, 0 = as configured.
         instance_id: of this process; a request that names another one is not for us.
     """
 
-    def __init__(self, feeds: Feeds, instance_id: str) -> None:
+    def __init__(self, feeds: Feeds, clients: Clients, request_drain: Callable[[float], None], instance_id: str) -> None:
         self._feeds = feeds
+        self._clients = clients
+        self._request_drain = request_drain
         self._instance_id = instance_id
 
     async def list_feeds(self, message: v1.ListFeedsRequest) -> v1.ListFeedsResponse:
@@ -108,6 +113,43 @@ class ControlService(v1.ControlServiceBase):
         selectors = self._check(message)
         feed = await trio_asyncio.trio_as_aio(self._feeds.stop_feed)(message.name, selectors)
         return v1.StopFeedResponse(self._message(feed))
+
+    async def list_clients(self, message: v1.ListClientsRequest) -> v1.ListClientsResponse:
+        """Those that have a stream, in the order of their client_ids."""
+        self._check_instance(message.instance_id)
+        shown, token = page(list(self._clients), _client_id, message.page_size, message.page_token)
+        return v1.ListClientsResponse([self._client_message(client) for client in shown], token)
+
+    async def disconnect_client(self, message: v1.DisconnectClientRequest) -> v1.DisconnectClientResponse:
+        """End a client's stream with Goodbye. It may come back: this keeps nobody out."""
+        self._check_instance(message.instance_id)
+        if not message.client_id:
+            raise InvalidValue("client_id", "", "the client_id of a client that is connected")
+        client = self._clients.get(check_client_id(message.client_id))
+        if client is None:
+            raise RequestError("NOT_FOUND", f"client_id: {message.client_id!r} is not connected to this instance")
+        client.end(Ended("OPERATOR", message.reason or "disconnected by an operator", "ABORTED"))
+        return v1.DisconnectClientResponse()
+
+    async def drain(self, message: v1.DrainRequest) -> v1.DrainResponse:
+        """Begin to drain, as SIGTERM does; answers with how many clients are asked to go."""
+        self._check_instance(message.instance_id)
+        self._request_drain(message.deadline_ms / 1000)
+        return v1.DrainResponse(len(self._clients))
+
+    def _client_message(self, client: Client) -> v1.ListClientsResponseClient:
+        outbox = client.outbox.statistics()
+        return v1.ListClientsResponseClient(
+            client_id=client.client_id,
+            peer=client.peer,
+            instance_id=self._instance_id,
+            connected_since_ts_ns=client.connected_since_ts_ns,
+            topics=len(client.topics),
+            events_sent=outbox.events_sent,
+            bytes_sent=outbox.bytes_sent,
+            events_missed=outbox.events_missed,
+            bytes_queued=outbox.bytes_queued,
+        )
 
     def _check(self, message: v1.StartFeedRequest | v1.StopFeedRequest) -> list[Selector]:
         self._check_instance(message.instance_id)
@@ -136,6 +178,10 @@ class ControlService(v1.ControlServiceBase):
             last_frame_ts_ns=feed.last_frame_ts_ns,
             instance_id=self._instance_id,
         )
+
+
+def _client_id(client: Client) -> str:
+    return client.client_id
 
 
 def _selectors(venue: str, topics: Iterable[Topic]) -> list[v1.TopicSelector]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,8 +19,10 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from raven.broker import Broker, Client, Ended, Outbox, Subscription
+from raven.broker.bookmark import Resume, parse_bookmark
 from raven.codec.generated.raven import v1
 from raven.errors import InvalidValue, RequestError
+from raven.grpc.admission import Admission
 from raven.grpc.requests import check_client_id, subscription_message
 from raven.grpc.subscribing import Outcome, encode_control, parse_unsubscribe, result_messages, subscribe_all
 from raven.grpc.writer import StreamWriter
@@ -28,6 +31,9 @@ __all__ = ["ClientStreams", "StreamSettings"]
 
 HELLO_WAIT_S = 1.0
 """A client that says nothing for so long gets its Welcome with a client_id that the server made."""
+
+ADMISSION_WAIT_MAX_S = 10.0
+"""Who would wait longer to be let in is told to try again."""
 
 GOODBYE_WAIT_S = 2.0
 """The last message may take so long to be written; then the stream ends without it."""
@@ -45,12 +51,14 @@ class StreamSettings:
         instance_id: this process.
         version: of the server.
         heartbeat_s: between two heartbeats.
+        streams_per_s: how fast new ones are let in.
         now_ns: wall clock.
     """
 
     instance_id: str
     version: str
     heartbeat_s: float
+    streams_per_s: float
     now_ns: Callable[[], int]
 
 
@@ -60,22 +68,33 @@ class ClientStreams:
     def __init__(self, broker: Broker, settings: StreamSettings) -> None:
         self._broker = broker
         self._settings = settings
+        self._admission = Admission(settings.streams_per_s, ADMISSION_WAIT_MAX_S, time.monotonic)
+        self.draining = False
 
     async def stream_market_data(self, stream: RequestStream) -> None:
         """One StreamMarketData call, from Hello to Goodbye."""
+        await self._admit()
         await stream.send_initial_metadata()
-        reading = asyncio.ensure_future(stream.recv_message())
+        call = await self._begin(stream)
         try:
-            done, _ = await asyncio.wait({reading}, timeout=HELLO_WAIT_S)
-            hello = _hello(reading.result()) if done else None
-            call = self._open(stream, hello.client_id if hello else "")
-            try:
-                self._welcome(call, restore=hello is not None and hello.restore)
-                await call.run(reading if hello is None else asyncio.ensure_future(stream.recv_message()))
-            finally:
-                call.close()
+            await call.run()
         finally:
-            reading.cancel()
+            call.close()
+
+    async def _begin(self, stream: RequestStream) -> Call:
+        """Wait a moment for Hello, and open the call with what it says."""
+        first = asyncio.ensure_future(stream.recv_message())
+        try:
+            done, _ = await asyncio.wait({first}, timeout=HELLO_WAIT_S)
+            hello = _hello(first.result()) if done else None
+            call = self._open(stream, hello.client_id if hello else "")
+            self._welcome(call, restore=hello is not None and hello.restore, bookmark=hello.bookmark if hello else b"")
+        except BaseException:
+            first.cancel()
+            raise
+        if hello is None:
+            call.first = first
+        return call
 
     async def watch_market_data(self, stream: RequestStream) -> None:
         """One WatchMarketData call: subscribes once, then streams until it is cancelled."""
@@ -84,13 +103,21 @@ class ClientStreams:
             raise GRPCError(Status.INVALID_ARGUMENT, "the request is missing")
         if not request.subscriptions:
             raise InvalidValue("subscriptions", [], "at least one subscription")
+        await self._admit()
         await stream.send_initial_metadata()
         call = self._open(stream, "", controls=False)
         try:
             call.watch(request.subscriptions)
-            await call.run(None)
+            del request
+            await call.stay()
         finally:
             call.close()
+
+    async def _admit(self) -> None:
+        """Let a new stream in when it is its turn."""
+        if self.draining:
+            raise RequestError("UNAVAILABLE", "the server is shutting down: connect again in a moment")
+        await self._admission.admit()
 
     def _open(self, stream: RequestStream, client_id: str, *, controls: bool = True) -> Call:
         named = bool(check_client_id(client_id))
@@ -98,7 +125,8 @@ class ClientStreams:
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         peer = stream.peer.addr()
         address = f"{peer[0]}:{peer[1]}" if peer else "unknown"
-        client = self._broker.clients.attach(client_id, address, _once(ended), controls=controls, named=named)
+        on_end = _once(ended, stream._stream.buffer.eof)  # noqa: SLF001  who waits for a request wakes up
+        client = self._broker.clients.attach(client_id, address, on_end, controls=controls, named=named)
         try:
             writer = StreamWriter(stream._stream, client.outbox, self._settings.now_ns)  # noqa: SLF001
         except StreamTerminatedError:
@@ -108,8 +136,9 @@ class ClientStreams:
             client.outbox.on_pressure = partial(_warn, client.outbox)
         return Call(stream, client, writer, self._broker, ended, self._settings.now_ns)
 
-    def _welcome(self, call: Call, *, restore: bool) -> None:
-        restored = self._broker.clients.restore(call.client, restore)
+    def _welcome(self, call: Call, *, restore: bool, bookmark: bytes) -> None:
+        resume = Resume(parse_bookmark(bookmark)) if bookmark else None
+        restored = self._broker.clients.restore(call.client, restore, resume)
         welcome = v1.Welcome(
             client_id=call.client.client_id,
             server_version=self._settings.version,
@@ -139,28 +168,33 @@ class Call:
         self._broker = broker
         self._ended = ended
         self._now_ns = now_ns
+        self.first: asyncio.Future[v1.StreamMarketDataRequest | None] | None = None  # the request that is being read already
 
-    async def run(self, reading: asyncio.Future[v1.StreamMarketDataRequest | None] | None) -> None:
-        """Do what the client asks for until it has gone or the server ends it.
+    async def run(self) -> None:
+        """Do what the client asks for until it has gone or the server ends it."""
+        request = await self._next()
+        while request is not None:
+            self._answer(request)
+            request = None  # it may be large, and the stream goes on for days
+            request = await self._next()
+        await self._say_goodbye(await self._ended)  # half closed: the subscriptions go on
 
-        Args:
-            reading: the next request, being read; None for a call that has no requests.
-        """
+    async def _next(self) -> v1.StreamMarketDataRequest | None:
+        """The next request; None when there is none any more, or the server has ended the client."""
+        if self._ended.done():
+            return None
+        first, self.first = self.first, None
         try:
-            while not self._ended.done():
-                waiting: set[asyncio.Future[Any]] = {self._ended} if reading is None else {self._ended, reading}
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if reading is not None and reading.done():
-                    request = reading.result()
-                    if request is None:  # half closed: the subscriptions go on
-                        reading = None
-                    else:
-                        self._answer(request)
-                        reading = asyncio.ensure_future(self._stream.recv_message())
-        finally:
-            if reading is not None:
-                reading.cancel()
-        await self._say_goodbye(self._ended.result())
+            request: v1.StreamMarketDataRequest | None = await (self._stream.recv_message() if first is None else first)
+        except GRPCError:
+            if not self._ended.done():  # else it was our own end that cut the request
+                raise
+            return None
+        return None if self._ended.done() else request
+
+    async def stay(self) -> None:
+        """Stream until the client has gone or the server ends it."""
+        await self._say_goodbye(await self._ended)
 
     def close(self) -> None:
         """The call is over."""
@@ -198,7 +232,8 @@ class Call:
         elif request.unsubscribe is not None:
             self._answer_unsubscribe(request.unsubscribe)
         elif request.ping is not None:
-            self.send_control(heartbeat=v1.Heartbeat(server_ts_ns=self._now_ns(), ping_id=request.ping.id))
+            bookmark = self._broker.clients.bookmark()
+            self.send_control(heartbeat=v1.Heartbeat(self._now_ns(), request.ping.id, bookmark))
         elif request.hello is not None:
             self._end_for("hello: it is valid only as the first request of a stream")
         elif request.authenticate is None:  # no authentication is configured, so any token will do
@@ -233,10 +268,19 @@ class Call:
     async def _say_goodbye(self, ended: Ended) -> None:
         outbox = self.client.outbox
         if ended.status != "OK":
+            bookmark = outbox.bookmark  # what waits is given up: the client continues in front of it
             outbox.clear()
+        else:
+            bookmark = self._broker.clients.bookmark()
         if self.client.controls:
             reason = v1.GoodbyeReason.from_string(ended.reason)
-            goodbye = v1.Goodbye(reason=reason, text=ended.text, reconnect=ended.reconnect)
+            goodbye = v1.Goodbye(
+                reason=reason,
+                text=ended.text,
+                reconnect=ended.reconnect,
+                retry_after_ms=ended.retry_after_ms,
+                bookmark=bookmark,
+            )
             outbox.put_control(encode_control(goodbye=goodbye))
         if not await self._writer.wait_idle(GOODBYE_WAIT_S):
             self._writer.give_up()
@@ -250,10 +294,11 @@ def _warn(outbox: Outbox, queued_bytes: int, limit_bytes: int, cleared: bool) ->
     outbox.put_in_front(encode_control(slow_warning=v1.SlowWarning(queued_bytes, limit_bytes, cleared)))
 
 
-def _once(ended: asyncio.Future[Ended]) -> Callable[[Ended], None]:
+def _once(ended: asyncio.Future[Ended], wake: Callable[[], None]) -> Callable[[Ended], None]:
     def end(reason: Ended) -> None:
         if not ended.done():
             ended.set_result(reason)
+            wake()
 
     return end
 

@@ -219,14 +219,6 @@ class TestSubscriptions:
         bench.publish(trade(1), Event(QUOTE, Quote(1.0), 5))
         assert summary(read(client)) == [(1, "LIVE"), (2, "quote")]
 
-    def test_a_point_to_resume_after_is_answered_with_a_gap_and_an_image(self, bench: Bench) -> None:
-        bench.publish(trade(1))
-        client = bench.client()
-        subscription = Subscription("s", Selector(VENUE, "BTC-USDT", frozenset({Kind.TRADE})), skip_image=True, resuming=True)
-        bench.broker.clients.subscribe(client, subscription)
-        bench.broker.clients.put_images(client, subscription)
-        assert summary(read(client)) == [(2, "local LIVE"), (2, "local gap RESUME_TOO_OLD"), (2, "image trade 1")]
-
     @pytest.mark.parametrize(
         ("selector", "field", "error"),
         [
@@ -363,3 +355,35 @@ def test_statistics_count_what_was_published_and_taken(bench: Bench) -> None:
     assert (statistics.clients, statistics.clients_total, statistics.events_sent) == (1, 1, 4)
     bench.broker.clients.detach(client)
     assert bench.broker.statistics().events_sent == 4
+
+
+class TestCrossedBooks:
+    def publish_crossed(self, bench: Bench, count: int, step_ns: int) -> None:
+        for number in range(count):
+            delta = BookDelta([105.0], [1.0 + number], [], [])
+            bench.publish(Event(BOOK, delta, number * step_ns + 1, 4))
+
+    def test_what_leaves_the_book_crossed_is_flagged_and_the_rest_is_not(self, bench: Bench) -> None:
+        client = bench.subscribed(Kind.BOOK)
+        bench.publish(Event(BOOK, SNAPSHOT, 1))
+        read(client)
+        self.publish_crossed(bench, 2, 1)
+        bench.publish(Event(BOOK, BookDelta([105.0], [0.0], [], []), 5, 4))
+        assert [event.flags for event in read(client)] == [int(Flag.SUSPECT_VALUE)] * 2 + [0]
+
+    def test_a_book_that_stays_crossed_is_doubted_again_and_again(self) -> None:
+        doubts: list[tuple[object, ...]] = []
+        bench = make_bench()
+        bench.broker._on_doubt = lambda *doubt: doubts.append(doubt)
+        bench.publish(Event(BOOK, SNAPSHOT, 1))
+        self.publish_crossed(bench, 45, 200_000_000)
+        assert [doubt[:3] for doubt in doubts] == [(VENUE, BOOK, StatusCause.CROSSED)] * 2
+        assert doubts[0][3] == "20 changes in a row left it crossed"
+
+    def test_a_burst_is_not(self) -> None:
+        doubts: list[object] = []
+        bench = make_bench()
+        bench.broker._on_doubt = lambda *doubt: doubts.append(doubt)
+        bench.publish(Event(BOOK, SNAPSHOT, 1))
+        self.publish_crossed(bench, 60, 1_000_000)
+        assert doubts == []

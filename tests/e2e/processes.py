@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import trio
@@ -105,8 +106,10 @@ class Server:
         arguments = ["--config", str(config)] if config else []
         cwd = config.parent if config else None
         command = raven_command("serve", *arguments)
-        async with process(command, lambda line: "Ctrl-C ends it" in line, cwd=cwd, **self.ports, **env) as started:
-            yield started
+        with TemporaryDirectory() as data:
+            env = {**self.ports, "RAVEN_DATA_DIR": data, **env}
+            async with process(command, lambda line: "Ctrl-C ends it" in line, cwd=cwd, **env) as started:
+                yield started
 
     async def get(self, path: str) -> httpx.Response:
         port = self.metrics_port if path == "/metrics" else self.health_port

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 import trio
 
 from raven.cli.main import COMMANDS
+from raven.codec.generated.raven import v1
 from tests.e2e.processes import Server, environment, process, raven_command, run_command
+from tests.grpc.serving import Peer
 
 
 def lines_of(done: subprocess.CompletedProcess[bytes]) -> list[str]:
@@ -155,9 +158,9 @@ async def test_health_is_real_and_sigterm_drains_and_exits_0() -> None:
         for path in ("/health", "/health/live", "/health/ready"):
             assert (await server.get(path)).status_code == 200
         assert (await server.get("/health")).json()["feeds"]["sim"]["state"] == "live"
-        tail = await trio.lowlevel.open_process(
-            raven_command("tail", "--json", "--server", server.target), stdout=subprocess.DEVNULL, env=environment()
-        )
+        stays = Peer(grpc.insecure_channel(server.target))  # it does not know Draining
+        call = stays.stream()
+        call.send(hello=v1.Hello(client_id="stays"))
         await until(server, lambda text: sample(text, "raven_clients") == 1)
         raven.send_signal(signal.SIGTERM)
         with trio.fail_after(5):
@@ -167,28 +170,26 @@ async def test_health_is_real_and_sigterm_drains_and_exits_0() -> None:
         assert (health.status_code, health.json()["draining"]) == (503, True)
         assert (await server.get("/health/live")).status_code == 200
         assert raven.returncode is None  # the client is still there, and still served
-        tail.send_signal(signal.SIGINT)
-        await tail.wait()
+        call.cancel()
         with trio.fail_after(5):  # long before drain_s: the last client has left
             assert await raven.wait() == 0
+        await trio.to_thread.run_sync(stays.channel.close)
 
 
 async def test_a_client_that_stays_is_ended_at_the_deadline_and_ctrl_c_is_the_same() -> None:
     server = Server()
     async with server.running(RAVEN_SERVER_DRAIN_S="0.5") as raven:
-        tail = subprocess.Popen(
-            raven_command("tail", "--server", server.target),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment(),
-        )
+        stays = Peer(grpc.insecure_channel(server.target))
+        call = stays.stream()
+        call.send(hello=v1.Hello(client_id="stays"))
         await until(server, lambda text: sample(text, "raven_clients") == 1)
         raven.send_signal(signal.SIGINT)
+        goodbye = await call.receive_control("goodbye")
+        assert (goodbye.reason, goodbye.reconnect) == (v1.GoodbyeReason.DRAINED, True)
+        assert (await call.outcome())[0] == "OK"
         with trio.fail_after(5):
             assert await raven.wait() == 0
-        _, said = await trio.to_thread.run_sync(lambda: tail.communicate(timeout=10))
-        assert tail.returncode == 1
-        assert said == b"raven: DRAINED: the server is shutting down\n"
+        await trio.to_thread.run_sync(stays.channel.close)
 
 
 class TestStartsThatCannotBe:
