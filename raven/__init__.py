@@ -6,7 +6,14 @@ package; imports point down its layers only.
 
 from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("raven-marketdata")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
+
+def _installed_version() -> str:
+    for distribution in ("raven-marketdata", "raven-client"):  # the latter has the client library alone
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "0.0.0"  # run from a source tree that is not installed
+
+
+__version__ = _installed_version()

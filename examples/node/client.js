@@ -72,7 +72,8 @@ async function main(target = "localhost:50051", events = "10") {
   await show(messages, Number(events));
   stream.write({ unsubscribe: { ids: ["trades"] } });
   await show(messages, Number(events));
-  await messages.return(); // cancels the call
+  await messages.return();
+  stream.cancel(); // closing the client alone waits for the call to end
   client.close();
 }
 

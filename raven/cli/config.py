@@ -41,10 +41,16 @@ def config() -> None:
 @config_option
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Check the configuration, and that every feed of it has an adapter that can do it."""
+    """Check the configuration, its certificate, and that every feed of it has an adapter that can do it."""
     loaded = load(ctx)
     feeds = resolve_feeds(loaded.value, loaded.provenance)
     click.echo(f"{OK} {loaded.path or 'no file: defaults and environment'}")
+    files = loaded.value.server.tls
+    if files.cert_file and files.key_file:
+        from raven.grpc.tls import load_tls
+
+        load_tls(files.cert_file, files.key_file)
+        click.echo(f"{OK} TLS: {files.cert_file}")
     for feed in feeds:
         tops = ", and book tops" if feed.book_top else ""
         by = f"{feed.entry.distribution} {feed.entry.version}"

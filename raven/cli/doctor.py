@@ -54,6 +54,7 @@ def _findings(ctx: click.Context) -> Iterator[Finding]:
         return
     yield Finding(f"config: {loaded.path or 'no file, the defaults'}")
     yield _feeds(loaded)
+    yield from _tls(loaded.value)
     yield from _ports(loaded.value)
     yield from _log_file(loaded.value)
 
@@ -89,6 +90,20 @@ def _feeds(loaded: LoadedConfig) -> Finding:
     except RavenError as error:
         return Finding("feeds", str(error))
     return Finding("feeds: " + (", ".join(feed.spec.name for feed in feeds) or "none"))
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    files = config.server.tls
+    if files.cert_file and files.key_file:
+        from raven.grpc.tls import load_tls
+
+        what = f"TLS: {files.cert_file}"
+        try:
+            load_tls(files.cert_file, files.key_file)
+        except RavenError as error:
+            yield Finding(what, str(error))
+        else:
+            yield Finding(what)
 
 
 def _ports(config: Config) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import raven.client
 from raven.cli.remote import kind_option, server_option, topic_of, venue_option
 from raven.cli.render import event_json, event_line, plain, status_text, time_text, topic_text, worth_a_line
 from raven.cli.style import table
+from raven.client import StreamEvent
 from raven.codec.generated.raven import v1
 
 __all__ = ["instruments", "latest", "topics"]
@@ -50,7 +51,7 @@ def topics(symbol: str, venue: str, kinds: str, as_json: bool, server: str) -> N
 def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, server: str) -> None:
     """Print the latest value of topics, with their status."""
 
-    async def ask() -> list[v1.MarketEvent]:
+    async def ask() -> list[StreamEvent]:
         async with raven.client.connect(server) as client:
             return await client.latest(topic_of(symbol, venue), kinds=kinds, variant=variant)
 

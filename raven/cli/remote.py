@@ -33,5 +33,5 @@ def kind_option(default: str) -> Callable[[F], F]:
 
 
 def topic_of(symbol: str, venue: str) -> str:
-    """What the client library takes, from what the command line has: SYMBOL may name its venue, as venue/symbol."""
+    """What the client library takes, from what the command line has: SYMBOL may name its venue, or be a whole topic."""
     return symbol if "/" in symbol else f"{venue}/{symbol}"

@@ -9,10 +9,15 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+import attrs
 import betterproto2
 import click
 
+from raven.client import StreamEvent
 from raven.codec.generated.raven import v1
+from raven.model import events as model
+from raven.model.instrument import Instrument
+from raven.model.topic import Topic
 
 __all__ = [
     "event_json",
@@ -27,20 +32,33 @@ __all__ = [
 ]
 
 SYMBOL_WIDTH, VENUE_WIDTH, KIND_WIDTH = 13, 12, 11
-PAYLOADS = (
-    *("trade", "quote", "book_snapshot", "book_delta", "candle", "ticker", "funding", "mark_price", "open_interest"),
-    *("liquidation", "instrument", "status", "gap", "greeks", "bar"),
-)
+PAYLOADS: Mapping[type, str] = {
+    model.Trade: "trade",
+    model.Quote: "quote",
+    model.BookSnapshot: "book_snapshot",
+    model.BookDelta: "book_delta",
+    model.Candle: "candle",
+    model.Ticker: "ticker",
+    model.Funding: "funding",
+    model.MarkPrice: "mark_price",
+    model.OpenInterest: "open_interest",
+    model.Liquidation: "liquidation",
+    Instrument: "instrument",
+    model.TopicStatus: "status",
+    model.Gap: "gap",
+    model.Greeks: "greeks",
+    model.Bar: "bar",
+}
 STATE_COLOURS = {"LIVE": "green", "STALE": "yellow", "RESYNCING": "yellow", "DOWN": "red", "CLOSED": "red"}
 FLAGS = {1: "image", 2: "local", 4: "backfilled", 8: "suspect time", 16: "suspect value", 32: "inferred"}
 
 
-def payload_name(event: v1.MarketEvent) -> str:
+def payload_name(event: StreamEvent) -> str:
     """Which payload an event has ("trade"); "unknown" for one of a later contract."""
-    return next((name for name in PAYLOADS if getattr(event, name) is not None), "unknown")
+    return PAYLOADS.get(type(event.payload), "unknown")
 
 
-def topic_text(topic: v1.Topic | None) -> str:
+def topic_text(topic: v1.Topic | Topic | None) -> str:
     """venue/symbol/kind[/variant]."""
     if topic is None:
         return "?"
@@ -73,25 +91,25 @@ def number(value: float | None) -> str:
     return text.removesuffix(".0").removesuffix(".")
 
 
-def status_text(status: v1.TopicStatus) -> str:
+def status_text(status: v1.TopicStatus | model.TopicStatus) -> str:
     """State, coloured, with its cause and text."""
-    state = status.state.name or "?"
+    state = _lower(status.state).upper()
     cause = "" if not status.cause else f" {_lower(status.cause)}"
     return click.style(state, fg=STATE_COLOURS.get(state)) + cause + (f": {status.text}" if status.text else "")
 
 
-def worth_a_line(event: v1.MarketEvent) -> bool:
+def worth_a_line(event: StreamEvent) -> bool:
     """Whether people want to read it: that a topic is live, said on subscribing, they take as read."""
-    return not (event.flags & 2 and event.status is not None and event.status.state == v1.TopicStatusState.LIVE)
+    return not (event.flags & 2 and event.status is not None and event.status.state == model.State.LIVE)
 
 
-def event_line(event: v1.MarketEvent) -> str:
+def event_line(event: StreamEvent) -> str:
     """One aligned line: time, venue, symbol, kind, what happened; flags at the end."""
-    topic = event.topic or v1.Topic()
+    topic = event.topic
     kind = _lower(topic.kind) + (f" {topic.variant}" if topic.variant else "")
     name = payload_name(event)
     describe = _LINES.get(name)
-    text = describe(getattr(event, name)) if describe is not None else name
+    text = describe(event.payload) if describe is not None else name
     marks = [mark for bit, mark in FLAGS.items() if event.flags & bit and bit != 2]  # that a status is local says nothing here
     tail = click.style(f"  ({', '.join(marks)})", dim=True) if marks else ""
     return (
@@ -100,11 +118,12 @@ def event_line(event: v1.MarketEvent) -> str:
     )
 
 
-def event_json(event: v1.MarketEvent) -> str:
+def event_json(event: StreamEvent) -> str:
     """One JSON object: topic, continuity, times, flags by name, and the payload under its own name. No line break in it."""
     name = payload_name(event)
     document: dict[str, Any] = {
-        **plain(event.topic or v1.Topic()),
+        **event.topic._asdict(),
+        "kind": _lower(event.topic.kind),
         "epoch": event.epoch,
         "sequence": event.sequence,
         "venue_ts_ns": event.venue_ts_ns,
@@ -113,29 +132,29 @@ def event_json(event: v1.MarketEvent) -> str:
         "type": name,
     }
     if name != "unknown":
-        document[name] = plain(getattr(event, name))
+        document[name] = plain(event.payload)
     return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
 
-def _trade(trade: v1.Trade) -> str:
+def _trade(trade: model.Trade) -> str:
     side = {1: click.style("buy ", fg="green"), 2: click.style("sell", fg="red")}.get(int(trade.aggressor), "-   ")
     return f"{side} {number(trade.price):>12} x {number(trade.size):<12} {click.style(trade.trade_id, dim=True)}"
 
 
-def _quote(quote: v1.Quote) -> str:
+def _quote(quote: model.Quote) -> str:
     bid = f"{number(quote.bid_size):>12} x {click.style(f'{number(quote.bid_price):>12}', fg='green')}"
     ask = f"{click.style(f'{number(quote.ask_price):<12}', fg='red')} x {number(quote.ask_size)}"
     return f"{bid} | {ask}"
 
 
-def _book(book: v1.BookSnapshot) -> str:
+def _book(book: model.BookSnapshot) -> str:
     bid = number(book.bid_price[0]) if book.bid_price else "-"
     ask = number(book.ask_price[0]) if book.ask_price else "-"
     prices = f"{click.style(bid, fg='green')} | {click.style(ask, fg='red')}"
     return f"book of {len(book.bid_price)} bids, {len(book.ask_price)} asks, best {prices}"
 
 
-def _delta(delta: v1.BookDelta) -> str:
+def _delta(delta: model.BookDelta) -> str:
     return "  ".join(
         [
             f"{click.style('bid', fg='green')} {_level(p, s)}"
@@ -153,7 +172,7 @@ def _level(price: float, size: float) -> str:
     return f"{number(price)} x {number(size)}" if size else f"{number(price)} gone"
 
 
-def _candle(candle: v1.Candle) -> str:
+def _candle(candle: model.Candle) -> str:
     mark = click.style("closed", bold=True) if candle.closed else "open  "
     prices = " ".join(
         f"{name} {number(value)}"
@@ -168,13 +187,13 @@ def _candle(candle: v1.Candle) -> str:
     return f"{time_text(candle.open_ts_ns)[:8]} {mark} {prices}"
 
 
-def _gap(gap: v1.Gap) -> str:
+def _gap(gap: model.Gap) -> str:
     what = f"{gap.missed} events" if gap.missed else "events"
     which = f" {gap.first_sequence} to {gap.last_sequence}" if gap.first_sequence else ""
     return click.style(f"GAP: {what}{which} will not come ({_lower(gap.cause)})", fg="yellow")
 
 
-def _instrument(instrument: v1.Instrument) -> str:
+def _instrument(instrument: Instrument) -> str:
     steps = f"price {instrument.price_increment or '-'}, size {instrument.size_increment or '-'}"
     return f"{_lower(instrument.type)} {_lower(instrument.status)}, steps: {steps} ({instrument.venue_symbol})"
 
@@ -200,21 +219,23 @@ _LINES: Mapping[str, Callable[[Any], str]] = {
 }
 
 
-def _lower(value: Enum) -> str:
-    return (value.name or str(value.value)).lower()
+def _lower(value: Enum | int) -> str:
+    """The name of an enum's member; the number of one of a later contract."""
+    return (value.name or str(value.value)).lower() if isinstance(value, Enum) else str(value)
 
 
 def plain(message: Any) -> dict[str, Any]:
     """A message as a dictionary of what it has: unset optional fields are left out, enums are their names in lower case."""
-    plain = {field.name: _value(getattr(message, field.name)) for field in dataclasses.fields(message)}
+    fields = attrs.fields(type(message)) if attrs.has(type(message)) else dataclasses.fields(message)
+    plain = {field.name: _value(getattr(message, field.name)) for field in fields}
     return {name: value for name, value in plain.items() if value is not None}
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, betterproto2.Message):
+    if isinstance(value, betterproto2.Message) or attrs.has(type(value)):
         return plain(value)
     if isinstance(value, Enum):
         return _lower(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_value(item) for item in value]
     return value

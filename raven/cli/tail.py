@@ -1,16 +1,19 @@
-"""`raven tail`: print events as they come."""
+"""`raven tail`: print events as they come, across broken connections and restarts of the server.
+
+Exit codes: 0 after --limit events, or when whoever reads the output has gone; 1 the server is not there at the start, will not
+give it, or does not want this client back; 2 a wrong use of the command line; 130 interrupted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable
 
 import click
 
 import raven.client
 from raven.cli.remote import kind_option, server_option, topic_of, venue_option
 from raven.cli.render import event_json, event_line, worth_a_line
-from raven.codec.generated.raven import v1
+from raven.client import Change, Connected, Lost, Moving, Refused, StreamEvent, Subscribed
 
 __all__ = ["tail"]
 
@@ -29,35 +32,64 @@ def tail(
 ) -> None:
     """Print events as they come.
 
-    SYMBOL is a symbol, a prefix that ends in "*", or venue/symbol; without it, all.
+    SYMBOL is a symbol, a prefix that ends in "*", venue/symbol, or a topic as it is printed; without it, all. When the
+    connection is lost, it is made again, and what was missed comes, or a GAP says what will not.
 
     \b
     raven tail
     raven tail BTC-USDT --kind trade
+    raven tail binance-spot/BTC-USDT/trade
     raven tail 'BTC-*' --venue binance-spot --kind trade,quote,book
+
+    Exit codes: 0 after --limit events, 1 an error, 2 a wrong use, 130 interrupted.
     """
     show = event_json if as_json else event_line
-    shown = (lambda _event: True) if as_json else worth_a_line
+    shown = _everything if as_json else worth_a_line
+
+    where = topic_of(symbol, venue)
+    raven.client.selector(where, kinds, variant)  # what cannot be is told without a server
 
     async def main() -> None:
-        left = limit
         async with raven.client.connect(server) as client:
-            where = topic_of(symbol, venue)
-            events = client.stream(where, kinds=kinds, variant=variant, images=images, on_subscribed=_say_what_matches)
-            async with aclosing(events):
-                async for event in events:
-                    if not shown(event):
-                        continue
-                    click.echo(show(event))
-                    if left is not None:
-                        left -= 1
-                        if not left:
-                            return
+            await _print(client.stream(where, kinds=kinds, variant=variant, images=images, on_change=_say), show, shown, limit)
 
     raven.client.run(main)
 
 
-def _say_what_matches(results: Sequence[v1.SubscribeResponseResult]) -> None:
-    """A pattern may match nothing yet; without a word that would look like a market that sleeps."""
-    if not any(result.topics for result in results):
-        click.echo("raven: nothing matches yet, waiting for it (`raven topics` lists what there is)", err=True)
+async def _print(
+    events: raven.client.EventStream,
+    show: Callable[[StreamEvent], str],
+    shown: Callable[[StreamEvent], bool],
+    limit: int | None,
+) -> None:
+    left = limit
+    async for event in events:
+        if not shown(event):
+            continue
+        click.echo(show(event))
+        if left is not None:
+            left -= 1
+            if not left:
+                return
+
+
+def _everything(_: StreamEvent) -> bool:
+    return True
+
+
+def _say(change: Change) -> None:
+    """What becomes of the connection, for people; a pattern that matches nothing would look like a market that sleeps."""
+    if isinstance(change, Subscribed) and not any(result.topics for result in change.results):
+        _note("nothing matches yet, waiting for it (`raven topics` lists what there is)")
+    elif isinstance(change, Lost):
+        _note(f"{change.reason}; trying again in {change.retry_s:.1f} s")
+    elif isinstance(change, Connected) and change.streams > 1:
+        _note("connected again")
+    elif isinstance(change, Moving):
+        _note("the server is going away" + (f": {change.reason}" if change.reason else ""))
+    elif isinstance(change, Refused):
+        _note(f"refused for now: {change.text}")
+
+
+def _note(text: str) -> None:
+    click.echo(f"raven: {text}", err=True)

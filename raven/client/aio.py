@@ -1,202 +1,157 @@
-"""The asyncio shell of the client library, on grpclib.
-
-It subscribes, hands out events one by one, and says clearly why a stream has ended. It does not reconnect: when the server goes
-away, `stream` raises.
-"""
+"""The client library on asyncio, also under uvloop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import ssl as ssl_module
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
-from grpclib.client import Channel
-from grpclib.const import Cardinality, Status
-from grpclib.exceptions import GRPCError, StreamTerminatedError
+from raven.client.backoff import Reconnect
+from raven.client.client import Client
+from raven.client.quiet import quiet_interrupt
+from raven.client.runtime import Address, Dialler, Socket, Wakeup
+from raven.client.selectors import address_of
 
-from raven.client.selectors import parse_target, selector
-from raven.codec.generated.raven import v1
-from raven.errors import ClientError, ServerUnavailable, StreamEnded, SubscriptionRefused
+__all__ = ["AsyncioRuntime", "Client", "connect", "run"]
 
-__all__ = ["Client", "connect", "run"]
-
-CONNECT_TIMEOUT_S = 5.0
-REQUEST_TIMEOUT_S = 10.0
-PAGE_SIZE = 1_000
-STREAM_METHOD = "/raven.v1.MarketDataService/StreamMarketData"
+CLOSE_S = 0.2
+"""What is left to be sent may take so long, and a peer to end TLS, which it need not."""
+READ_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `main` in a new asyncio loop."""
-    return asyncio.run(main())
+    """Run `main` in a new asyncio loop. Ctrl-C raises KeyboardInterrupt; one that nobody catches ends the program quietly."""
+    with quiet_interrupt():
+        return asyncio.run(main())
 
 
 @asynccontextmanager
-async def connect(target: str = "localhost:50051") -> AsyncIterator[Client]:
-    """A client of the server at `target` ("host:port").
+async def connect(
+    target: str = "localhost:50051",
+    *,
+    tls: bool | ssl_module.SSLContext = False,
+    metadata: Mapping[str, str] | None = None,
+    reconnect: Reconnect | None = None,
+    dial: Dialler | None = None,
+) -> AsyncIterator[Client]:
+    """A client of the server at `target` ("host:port"). Its streams end with the block.
+
+    Args:
+        target: "host:port", "host" or "[::1]:port".
+        tls: True = with the certificates that the system trusts; or a context.
+        metadata: sent with each call, as {"authorization": "Bearer ..."}.
+        reconnect: how streams come back.
+        dial: how to connect, for tests.
 
     Raises:
         ServerUnavailable: nothing answers there.
         InvalidValue: `target` is no address.
     """
-    host, port = parse_target(target)
-    channel = Channel(host, port)
+    runtime = AsyncioRuntime()
+    client = Client(runtime, address_of(target, tls, metadata), reconnect or Reconnect(), dial)
     try:
-        await _open(channel, f"{host}:{port}")
-        yield Client(channel, f"{host}:{port}")
+        await client.open()
+        yield client
     finally:
-        channel.close()
+        await runtime.aclose()
+        await client.aclose()
 
 
-async def _open(channel: Channel, target: str) -> None:
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await channel.__connect__()
-    except TimeoutError:
-        raise ServerUnavailable(f"no answer from {target} within {CONNECT_TIMEOUT_S:g} s") from None
-    except OSError as error:
-        raise ServerUnavailable(f"no server at {target}: {error.strerror or error}") from error
+class AsyncioRuntime:
+    """See `raven.client.runtime.Runtime`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long."""
+        await asyncio.sleep(seconds)
+
+    def wakeup(self) -> Wakeup:
+        """A new one."""
+        return _Wakeup()
+
+    def spawn(self, run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Run a task until it ends or `aclose`."""
+        task = asyncio.ensure_future(_awaited(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return partial(_cancel, task)
+
+    async def open_socket(self, address: Address, timeout_s: float) -> Socket:
+        """Connect."""
+        if address.tls is not None:
+            address.tls.set_alpn_protocols(["h2"])
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(
+                address.host,
+                address.port,
+                limit=READ_BYTES,
+                ssl=address.tls,
+                server_hostname=address.host if address.tls else None,
+            )
+        return _Socket(reader, writer)
+
+    async def aclose(self) -> None:
+        """Cancel all tasks and wait for them."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for done in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(done, Exception):
+                raise done
 
 
-class Client:
-    """Calls to one server. `connect` makes it."""
-
-    def __init__(self, channel: Channel, target: str) -> None:
-        self._stub = v1.MarketDataServiceStub(channel, timeout=REQUEST_TIMEOUT_S)
-        self._control = v1.ControlServiceStub(channel, timeout=REQUEST_TIMEOUT_S)
-        self._channel = channel
-        self.target = target
-
-    async def stream(
-        self,
-        *topics: str,
-        kinds: str | Iterable[str] = "trade",
-        variant: str = "",
-        images: bool = True,
-        on_subscribed: Callable[[Sequence[v1.SubscribeResponseResult]], None] | None = None,
-    ) -> AsyncGenerator[v1.MarketEvent]:
-        """Events of all matching topics, in the order in which the server sent them.
-
-        Args:
-            topics: "venue/symbol", see `selector`; none = everything ("*/*").
-            kinds: of what; labels, or one text with commas.
-            variant: see `selector`.
-            images: whether the latest state of each topic comes first.
-            on_subscribed: called with the server's answer, a result for each of `topics`: how many match now, what is in force.
-
-        Raises:
-            SubscriptionRefused: the server will not give it.
-            StreamEnded: the server ended the stream.
-            ServerUnavailable: the connection was lost.
-        """
-        wanted = [
-            v1.Subscription(selector=selector(topic, kinds, variant), skip_image=not images, id=str(number))
-            for number, topic in enumerate(topics or ("*/*",), 1)
-        ]
-        subscribe = v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=wanted))
-        call = self._channel.request(
-            STREAM_METHOD, Cardinality.STREAM_STREAM, v1.StreamMarketDataRequest, v1.StreamMarketDataResponse
-        )
-        with _translating(self.target):
-            async with call as stream:
-                await stream.send_message(subscribe)
-                async for response in stream:
-                    if response.subscribed is not None:
-                        _check(response.subscribed.results)
-                        if on_subscribed is not None:
-                            on_subscribed(response.subscribed.results)
-                    elif response.goodbye is not None:
-                        raise StreamEnded(response.goodbye.reason.name or "UNKNOWN", response.goodbye.text)
-                    for event in response.events:
-                        yield event
-        raise StreamEnded("ENDED", f"{self.target} ended the stream")
-
-    async def latest(self, *topics: str, kinds: str | Iterable[str] = (), variant: str = "*") -> list[v1.MarketEvent]:
-        """Per matching topic its status, then its latest state. Arguments and errors as of `stream`; no kinds = all."""
-        selectors = [selector(topic, kinds, variant) for topic in topics or ("*/*",)]
-        responses = self._stub.get_latest(v1.GetLatestRequest(selectors))
-        with _translating(self.target):
-            return [event async for response in responses for event in response.events]
-
-    async def topics(
-        self, *topics: str, kinds: str | Iterable[str] = (), variant: str = "*"
-    ) -> list[v1.ListTopicsResponseEntry]:
-        """What can be subscribed to, with its status."""
-        selectors = [selector(topic, kinds, variant) for topic in topics]
-        entries: list[v1.ListTopicsResponseEntry] = []
-        token = ""
-        while True:
-            request = v1.ListTopicsRequest(selectors, PAGE_SIZE, token)
-            response = await self._unary(self._stub.list_topics(request))
-            entries.extend(response.topics)
-            token = response.next_page_token
-            if not token:
-                return entries
-
-    async def instruments(self, venue: str = "", symbol: str = "") -> list[v1.Instrument]:
-        """Definitions of instruments; empty = any, `symbol` may be a prefix that ends in "*"."""
-        found: list[v1.Instrument] = []
-        token = ""
-        while True:
-            request = v1.ListInstrumentsRequest(venue, symbol, PAGE_SIZE, token)
-            response = await self._unary(self._stub.list_instruments(request))
-            found.extend(response.instruments)
-            token = response.next_page_token
-            if not token:
-                return found
-
-    async def feeds(self) -> list[v1.Feed]:
-        """The server's feeds, for operators."""
-        return (await self._unary(self._control.list_feeds(v1.ListFeedsRequest()))).feeds
-
-    async def start_feed(self, name: str, topics: Sequence[v1.TopicSelector] = ()) -> v1.Feed:
-        """Start a feed as configured, or add topics to it. For operators.
-
-        Raises:
-            SubscriptionRefused: it cannot carry that.
-            StreamEnded: there is no such feed.
-        """
-        response = await self._unary(self._control.start_feed(v1.StartFeedRequest(name, list(topics))))
-        return response.feed or v1.Feed()
-
-    async def stop_feed(self, name: str, topics: Sequence[v1.TopicSelector] = ()) -> v1.Feed:
-        """Stop a feed, or take topics from it. For operators. Raises as `start_feed`."""
-        response = await self._unary(self._control.stop_feed(v1.StopFeedRequest(name, list(topics))))
-        return response.feed or v1.Feed()
-
-    async def _unary(self, call: Coroutine[Any, Any, T]) -> T:
-        with _translating(self.target):
-            return await call
+def _cancel(task: asyncio.Task[None]) -> None:
+    if not task.get_loop().is_closed():
+        task.cancel()
 
 
-@contextmanager
-def _translating(target: str) -> Iterator[None]:
-    """grpclib's errors as the client library's."""
-    try:
-        yield
-    except (GRPCError, StreamTerminatedError, TimeoutError, ConnectionError) as error:
-        if isinstance(error, BrokenPipeError):  # the caller's own output, not ours: grpclib never raises it
-            raise
-        raise _translate(error, target) from error
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
 
 
-def _check(results: Iterable[v1.SubscribeResponseResult]) -> None:
-    for result in results:
-        if not result.accepted:
-            raise SubscriptionRefused(result.field, result.error)
+class _Wakeup:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        async with asyncio.timeout(timeout_s):
+            await self._event.wait()
+        self._event.clear()
 
 
-def _translate(error: Exception, target: str) -> ClientError:
-    if isinstance(error, GRPCError):
-        message = error.message or error.status.name
-        if error.status is Status.INVALID_ARGUMENT:
-            return SubscriptionRefused("", message)
-        if error.status is Status.UNAVAILABLE:
-            return ServerUnavailable(f"{target}: {message}")
-        return StreamEnded(error.status.name, message)
-    if isinstance(error, TimeoutError):
-        return ServerUnavailable(f"{target} did not answer within {REQUEST_TIMEOUT_S:g} s")
-    return ServerUnavailable(f"the connection to {target} was lost")
+class _Socket:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send_all(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive_some(self, timeout_s: float | None) -> bytes:
+        async with asyncio.timeout(timeout_s):
+            return await self._reader.read(READ_BYTES)
+
+    async def aclose(self) -> None:
+        self._writer.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._writer.wait_closed()
+        except OSError:  # also after CLOSE_S
+            self._writer.transport.abort()
+            await asyncio.sleep(0)

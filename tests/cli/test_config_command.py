@@ -53,6 +53,18 @@ def test_show_hides_secrets(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert shown["log.file"] == {"value": None, "origin": "default"}
 
 
+def test_check_looks_at_the_certificate(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = Path(__file__).parents[1] / "data" / "tls"
+    (here / "raven.toml").write_text(f"[server.tls]\ncert_file = '{files / 'cert.pem'}'\nkey_file = '{files / 'key.pem'}'\n")
+    assert main.run(["config", "check"]) == 0
+    assert f"✓ TLS: {files / 'cert.pem'}\n" in capsys.readouterr().out
+    assert main.run(["config", "show"]) == 0
+    assert "key.pem" in capsys.readouterr().out  # the name of a file is no secret
+    (here / "raven.toml").write_text("[server.tls]\ncert_file = 'no.pem'\nkey_file = 'no.pem'\n")
+    assert main.run(["config", "check"]) == 1
+    assert "[server.tls] cert_file: 'no.pem' cannot be read: No such file or directory" in capsys.readouterr().err
+
+
 def test_check_names_feeds_and_packages(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "raven.toml").write_text(FEED)
     assert main.run(["config", "check"]) == 0

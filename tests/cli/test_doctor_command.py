@@ -10,6 +10,7 @@ import pytest
 from raven.cli import main
 from raven.ops.sockets import bind_socket
 
+TLS = Path(__file__).parents[1] / "data" / "tls"
 FREE = "[server]\nport = 0\n[health]\nport = 0\n[metrics]\nport = 0\n"
 
 
@@ -37,6 +38,19 @@ def test_a_taken_port(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     (bad,) = [line for line in lines if line.startswith("✗")]
     assert bad.startswith(f"✗ health on 127.0.0.1:{port}: port {port} (health) is taken: set [health] port or HEALTH_PORT")
+
+
+def test_the_certificate(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tls = f"[server.tls]\ncert_file = '{TLS / 'cert.pem'}'\nkey_file = '{TLS / 'key.pem'}'\n"
+    (here / "raven.toml").write_text(FREE + tls)
+    code, lines = doctor(capsys)
+    assert code == 0
+    assert f"✓ TLS: {TLS / 'cert.pem'}" in lines
+    (here / "raven.toml").write_text(FREE + tls.replace("/key.pem", "/other_key.pem"))
+    code, lines = doctor(capsys)
+    assert code == 1
+    (bad,) = [line for line in lines if line.startswith("✗")]
+    assert f"[server.tls] key_file: '{TLS / 'other_key.pem'}' is not the key of the certificate" in bad
 
 
 def test_two_that_share_a_port(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

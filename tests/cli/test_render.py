@@ -8,14 +8,22 @@ import click
 import pytest
 
 from raven.cli.render import event_json, event_line, number, time_text, worth_a_line
+from raven.client.decode import Decoder
+from raven.client.events import StreamEvent
 from raven.codec.generated.raven import v1
 
 TOPIC = v1.Topic("sim", "BTC-USDT", v1.Kind.TRADE)
 NOON = 1_700_049_600_123_000_000
 
 
+def received(**fields: object) -> StreamEvent:
+    """An event as a client receives it from the server's bytes."""
+    message = v1.WatchMarketDataResponse(events=[v1.MarketEvent(**fields)])  # type: ignore[arg-type]
+    return Decoder().decode(bytes(message)).events[0]
+
+
 def line(**fields: object) -> str:
-    return click.unstyle(event_line(v1.MarketEvent(topic=TOPIC, received_ts_ns=NOON, **fields)))  # type: ignore[arg-type]
+    return click.unstyle(event_line(received(topic=TOPIC, received_ts_ns=NOON, **fields)))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,8 @@ def test_marks_stand_at_the_end() -> None:
 
 
 def test_json_has_everything_and_names_for_numbers() -> None:
-    event = v1.MarketEvent(TOPIC, 7, 8, None, NOON, 0, 3, trade=v1.Trade(1e-08, 2.0, v1.Side.BUY, "a\nb"))
+    trade = v1.Trade(1e-08, 2.0, v1.Side.BUY, "a\nb")
+    event = received(topic=TOPIC, epoch=7, sequence=8, received_ts_ns=NOON, flags=3, trade=trade)
     text = event_json(event)
     assert "\n" not in text
     assert json.loads(text) == {
@@ -92,6 +101,6 @@ def test_times_that_are_no_times_do_not_stop_anything() -> None:
 
 def test_that_a_topic_is_live_is_no_news_on_subscribing() -> None:
     live = v1.TopicStatus(v1.TopicStatusState.LIVE)
-    assert not worth_a_line(v1.MarketEvent(flags=2, status=live))
-    assert worth_a_line(v1.MarketEvent(flags=0, status=live))
-    assert worth_a_line(v1.MarketEvent(flags=2, status=v1.TopicStatus(v1.TopicStatusState.DOWN)))
+    assert not worth_a_line(received(flags=2, status=live))
+    assert worth_a_line(received(flags=0, status=live))
+    assert worth_a_line(received(flags=2, status=v1.TopicStatus(v1.TopicStatusState.DOWN)))

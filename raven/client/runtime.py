@@ -1,0 +1,118 @@
+"""What the library needs of Trio or asyncio, as protocols; `raven.client.aio` and `raven.client.trio` provide them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import attrs
+
+__all__ = ["Address", "CallOver", "Dial", "Dialler", "Link", "Runtime", "Socket", "Wakeup", "reason_of"]
+
+
+@attrs.frozen
+class Address:
+    """Where a server is, and how it is spoken to."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class CallOver(Exception):  # how every call ends
+    """A call has ended, with the name of its gRPC status."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+
+
+class Socket(Protocol):
+    """A connected stream of bytes."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send everything; calls from several tasks are served one after the other. OSError when it is broken."""
+
+    async def receive_some(self, timeout_s: float | None) -> bytes:
+        """What has come; empty at the end. TimeoutError after `timeout_s`, with nothing lost. OSError when it is broken."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+class Wakeup(Protocol):
+    """Wakes the one task that waits, or lets its next wait through."""
+
+    def set(self) -> None:
+        """Wake it."""
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for that. TimeoutError after `timeout_s`."""
+
+
+class Runtime(Protocol):
+    """Tasks and time."""
+
+    def now(self) -> float:
+        """Seconds of a clock that never jumps."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long; 0 lets others run."""
+
+    def wakeup(self) -> Wakeup:
+        """A new one."""
+
+    def spawn(self, run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Run a task until it ends or the client is closed; what is returned cancels it."""
+
+    async def open_socket(self, address: Address, timeout_s: float) -> Socket:
+        """Connect. OSError or TimeoutError when that cannot be."""
+
+
+class Link(Protocol):
+    """One connection to a server, one call at a time."""
+
+    async def start(self, path: str, timeout_s: float | None = None) -> None:
+        """Begin a call."""
+
+    async def send(self, message: bytes, *, end: bool = False) -> None:
+        """Send a message of the call, `end`: the last. OSError when the connection is broken."""
+
+    async def receive(self, timeout_s: float | None = None) -> list[bytes]:
+        """The messages that have come, at least one. CallOver at the end, TimeoutError after `timeout_s`, OSError."""
+
+    async def aclose(self) -> None:
+        """Give up the call and the connection."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another call can be begun."""
+
+
+Dial = Callable[[], Awaitable[Link]]
+"""A new connection. OSError or TimeoutError when there is none to be had."""
+
+Dialler = Callable[[Runtime], Awaitable[Link]]
+"""The same, told what runs it."""
+
+
+def reason_of(error: OSError) -> str:
+    """Why there is no connection, in words."""
+    cause: BaseException | None = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):  # Trio has tried several addresses
+        cause = next((one for one in cause.exceptions if isinstance(one, OSError)), None)
+    cause = cause if isinstance(cause, OSError) else error
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
+    if cause.errno and cause.errno > 0:
+        return os.strerror(cause.errno)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
