@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["tests", "lint", "typing", "protos", "adapters"]
@@ -42,6 +43,13 @@ def tests(session: nox.Session) -> None:
     """All tests. Arguments go to pytest."""
     install_editable(session)
     session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session(default=False)
+def honest(session: nox.Session) -> None:
+    """Unmodified clients of gRPC, flat out for a minute each: none of them comes near a budget of raven.grpc.budgets."""
+    install_editable(session)
+    session.run("pytest", "-q", "-s", "tests/grpc/strangers/test_honest.py", *session.posargs, env={"HONEST_S": "60"})
 
 
 @nox.session
@@ -120,10 +128,23 @@ def adapters(session: nox.Session, adapter: str) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Strangers at random, for ten minutes: `nox -s fuzz -- --seconds 30 --seed 5` for another length, and the same again."""
+    install_editable(session)
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Benchmarks: `nox -s bench -- fanout --seconds 5` runs bench/fanout.py; without a name all of them."""
+    """Benchmarks: `nox -s bench -- fanout latency --seconds 5`, each with those options; without a name all of them."""
     install_editable(session)
     names = [argument for argument in session.posargs if (ROOT / "bench" / f"{argument}.py").is_file()]
     options = [argument for argument in session.posargs if argument not in names]
+    failed = []
     for name in names or sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py")):
-        session.run("python", f"bench/{name}.py", *options)
+        try:
+            session.run("python", f"bench/{name}.py", *options)
+        except CommandFailed:  # a goal that is missed does not stop the others
+            failed.append(name)
+    if failed:
+        session.error(f"failed, or missed a goal: {', '.join(failed)}")
