@@ -56,6 +56,7 @@ def test_instruments_move() -> None:
     instruments.response("Ping", 20.0)
     instruments.error("feed", "bad_frame")
     instruments.error("feed", "bad_frame", 4)
+    instruments.connection_ended("ping_flood")
     value = registry.get_sample_value
     assert value("grpc_active_connections") == 3
     assert value("response_latency_seconds_count", {"method": "Ping"}) == 2
@@ -63,6 +64,7 @@ def test_instruments_move() -> None:
     assert value("response_latency_seconds_bucket", {"method": "Ping", "le": "0.0001"}) == 1
     assert value("response_latency_seconds_bucket", {"method": "Ping", "le": "10.0"}) == 1
     assert value("errors_total", {"component": "feed", "kind": "bad_frame"}) == 5
+    assert value("raven_connections_ended_total", {"reason": "ping_flood"}) == 1
     assert b"_created" not in generate_latest(registry)
 
 
