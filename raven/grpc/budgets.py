@@ -16,7 +16,15 @@ import attrs
 
 from raven.grpc.limits import Offence
 
-__all__ = ["BUDGETS", "BYTES_PER_WINDOW_UPDATE", "REFUND_PER_ANSWER", "UNANSWERED_BYTES_MAX", "Budget", "Budgets", "least"]
+__all__ = [
+    "BUDGETS",
+    "BYTES_PER_WINDOW_UPDATE",
+    "REFUND_PER_ANSWER",
+    "UNANSWERED_BYTES_MAX",
+    "Budget",
+    "Budgets",
+    "least",
+]
 
 
 @attrs.frozen
@@ -49,7 +57,7 @@ BUDGETS: Mapping[str, Budget] = {
 }
 
 BYTES_PER_WINDOW_UPDATE = 16
-"""Of data that we have sent: the smallest message of a stream has 30 bytes, and may be answered for the call and for the connection."""
+"""Of data that we have sent: the smallest message has 30 bytes, and may be answered for its call and for the connection."""
 
 UNANSWERED_BYTES_MAX = 4 * 1024 * 1024
 """Sent data that WINDOW_UPDATEs may still answer to: about the largest window that a client opens."""

@@ -47,6 +47,10 @@ class BrokerStatistics(Protocol):
         """Clients that were ended because they did not read."""
 
     @property
+    def events_missed(self) -> int:
+        """Events that clients did not get one by one because they were slow."""
+
+    @property
     def refused_events(self) -> Mapping[str, int]:
         """Events of adapters that broke the contract, by feed."""
 
@@ -127,6 +131,8 @@ def _of_broker(broker: BrokerStatistics) -> Iterator[Metric]:
     yield CounterMetricFamily("raven_events_sent", "Events that clients took.", value=broker.events_sent)
     yield CounterMetricFamily("raven_bytes_sent", "Bytes that clients took.", value=broker.bytes_sent)
     yield CounterMetricFamily("raven_slow_consumers", "Clients that were ended for not reading.", value=broker.slow_consumers)
+    text = "Events that clients did not get one by one because they were slow: conflated or dropped."
+    yield CounterMetricFamily("raven_events_missed", text, value=broker.events_missed)
     text = "Events of adapters that broke the contract."
     yield _labelled(CounterMetricFamily, "raven_refused_events", text, "venue", broker.refused_events)
 

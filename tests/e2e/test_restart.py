@@ -13,6 +13,7 @@ from raven.codec.generated.raven import v1
 from raven.model.events import Flag, GapCause
 from tests.e2e.processes import Server
 from tests.grpc.serving import Call, Peer, subscription
+from tests.validators import faults
 
 LOCAL, IMAGE = int(Flag.LOCAL), int(Flag.IMAGE)
 Events = list[v1.MarketEvent]
@@ -41,6 +42,7 @@ async def test_fault_20_a_client_reads_on_until_the_end_and_continues_behind_it(
             call.send(subscribe=v1.SubscribeRequest(subscriptions=[resumed]))
             assert (await call.receive_control("subscribed")).results[0].recovered
             after, _ = await read(call, 40)
+    assert faults(before + after) == []
     for kind in (v1.Kind.TRADE, v1.Kind.QUOTE):
         check_continuous([event for event in before + after if event.topic and event.topic.kind == kind])
 

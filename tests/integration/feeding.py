@@ -33,8 +33,9 @@ from raven_binance.emulator.generator import SpotMarket
 from raven_binance.emulator.injection import Injector
 from raven_binance.emulator.rules import CONTRACTS, SYMBOLS, SymbolRules
 from tests.e2e.recording import Recorded, read_recording
+from tests.validators import faults as found_in
 
-DEADLINE_S = 8.0
+DEADLINE_S = 20.0
 SPEED = 15.0  # times the pace of the recording
 KINDS = (Kind.TRADE, Kind.QUOTE, Kind.BOOK)
 STRUCK, BESIDE, APART = "BTC-USDT", "ETH-USDT", "SOL-USDT"  # the faults' symbol, one on its connection, one on another feed
@@ -403,3 +404,4 @@ async def feeding(
         with contextlib.ExitStack() as stack:
             stack.callback(nursery.cancel_scope.cancel)
             yield Feeding(record, injector, supervisor, recorded, urls["rest_url"] + played.depth)
+            assert found_in(event for _, event in record.events) == []

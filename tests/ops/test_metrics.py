@@ -125,11 +125,12 @@ def test_statistics_are_read_at_each_scrape() -> None:
     labels = {"venue": "sim", "kind": "trade"}
     assert registry.get_sample_value("messages_processed_total", labels) is None
     for amount in (5, 8):
-        now = broker(events={("sim", "trade"): amount}, clients=amount, events_sent=amount, slow_consumers=1)
+        now = broker(events={("sim", "trade"): amount}, clients=amount, events_sent=amount, slow_consumers=1, events_missed=7)
         assert registry.get_sample_value("messages_processed_total", labels) == amount
         assert registry.get_sample_value("raven_clients") == amount
         assert registry.get_sample_value("raven_events_sent_total") == amount
     assert registry.get_sample_value("raven_slow_consumers_total") == 1
+    assert registry.get_sample_value("raven_events_missed_total") == 7
     assert registry.get_sample_value("raven_build_info", {"version": "1.0"}) == 1
 
 
