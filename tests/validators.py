@@ -1,8 +1,8 @@
 """What every record of a client must be like, whatever happened to it (faults-and-bad-input, "What keeps the tests honest").
 
 Ordered: within an epoch a topic's sequences go up by one. Unique: none comes twice. Complete or told: `first_sequence`, an
-image or a Gap says what stands for those between. Consistent: a delta comes only to a book that is there, and no delta while its
-status is not LIVE.
+image or a Gap says what stands for those between. Consistent: a delta comes only to a book that is there, and no delta while
+its status is not LIVE.
 """
 
 from __future__ import annotations
