@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from raven.broker.outbox import MESSAGE_BYTES_MAX, Outbox
 from raven.broker.topics import TopicState
-from raven.codec.encoder import sent_ts
+from raven.codec.encoder import SENT_TS_SIZE, sent_ts
 
 __all__ = ["Audience", "Audiences"]
 
@@ -46,23 +46,25 @@ class Audience:
     def settle(self) -> None:
         """Hand over what has been published for those who are ready."""
         if self.pending:
-            self._send()
+            self.send(sent_ts(self._now_ns()))
 
-    def flush(self) -> None:
-        """Hand over what has been published, and have those who are behind take what they can."""
-        self.dirty = False
-        if self.pending:
-            self._send()
-        for outbox in list(self.behind) if self.behind else ():
-            outbox.flush()
+    def send(self, trailer: bytes) -> None:
+        """Hand over what has been published; those who are behind write by themselves when they have room again.
 
-    def _send(self) -> None:
+        Args:
+            trailer: the field sent_ts_ns.
+        """
         pending, self.pending = self.pending, []
         if not self.ready:
             return
-        trailer = sent_ts(self._now_ns())
-        for count, message in _messages(pending, trailer):
+        count = len(pending)
+        pending.append(trailer)
+        message = b"".join(pending)
+        if len(message) <= MESSAGE_BYTES_MAX:
             self._send_message(message, count)
+            return
+        for piece in _pieces(pending[:-1]):
+            self._send_message(b"".join([*piece, trailer]), len(piece))
 
     def _send_message(self, message: bytes, count: int) -> None:
         shared: dict[int, bytes] = {}
@@ -99,21 +101,17 @@ class Audience:
         self.ready[outbox] = None
 
 
-def _messages(elements: list[bytes], trailer: bytes) -> Iterator[tuple[int, bytes]]:
-    """The elements joined, in pieces of at most MESSAGE_BYTES_MAX where one element allows, with how many are in each."""
-    joined = b"".join([*elements, trailer])
-    if len(joined) <= MESSAGE_BYTES_MAX + len(trailer):
-        yield len(elements), joined
-        return
+def _pieces(elements: list[bytes]) -> Iterator[list[bytes]]:
+    """The elements in pieces of at most MESSAGE_BYTES_MAX, where one element allows."""
     piece: list[bytes] = []
     size = 0
     for element in elements:
-        if piece and size + len(element) > MESSAGE_BYTES_MAX:
-            yield len(piece), b"".join([*piece, trailer])
+        if piece and size + len(element) > MESSAGE_BYTES_MAX - SENT_TS_SIZE:
+            yield piece
             piece, size = [], 0
         piece.append(element)
         size += len(element)
-    yield len(piece), b"".join([*piece, trailer])
+    yield piece
 
 
 class Audiences:
@@ -169,7 +167,11 @@ class Audiences:
         """
         dirty, self._dirty[:] = self._dirty[:], []
         late: list[Outbox] = []
+        trailer = sent_ts(self._now_ns())
         for audience in dirty:
-            audience.flush()
-            late += audience.behind
+            audience.dirty = False
+            if audience.pending:
+                audience.send(trailer)
+            if audience.behind:
+                late += audience.behind
         return late

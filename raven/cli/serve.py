@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,6 +17,11 @@ from raven.cli.main import config_option
 from raven.cli.style import table
 from raven.config import LoadedConfig, ResolvedFeed, resolve_feeds
 from raven.ops.logs import configure_logging
+
+try:
+    import resource
+except ImportError:  # Windows, where there is no such limit
+    resource = None  # type: ignore[assignment]
 
 __all__ = ["serve"]
 
@@ -53,8 +59,17 @@ def serve(
     }
     loaded = load(ctx, flags)
     configure_logging(loaded.value.log, sys.stderr)
+    raise_files_limit()
     feeds = resolve_feeds(loaded.value, loaded.provenance)
     trio.run(_run, loaded, feeds)
+
+
+def raise_files_limit() -> None:
+    """As many open files as this process may have: every client is one, and systems begin with as few as 1,024."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # macOS names a hard limit that it does not allow
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...]) -> None:

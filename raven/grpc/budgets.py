@@ -4,8 +4,8 @@ A bucket is sized so that an honest client never meets it, flat out: `nox -s hon
 asserts that none goes below half of any. Floods of the same frames are over within a moment.
 
 What is an answer to us is free. A client that measures the bandwidth of a fast stream (grpc-go) sends a PING for every read,
-hundreds a second: one is free for every time that we have sent data since the one before. One that reads small messages (grpcio)
-may send a WINDOW_UPDATE for each, thousands a second, and long after they were sent: one is free for so many bytes.
+hundreds a second: one is free for every time that we have sent data since the one before. One that reads small messages
+(grpcio) may send a WINDOW_UPDATE for each, thousands a second, long after they were sent: one is free for so many bytes.
 """
 
 from __future__ import annotations

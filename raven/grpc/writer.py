@@ -149,8 +149,11 @@ class StreamWriter:
     @property
     def bytes_waiting(self) -> int:
         """What was taken and has not reached the network: the rest of a message, and what the transport holds."""
-        buffered: int = self._transport.get_write_buffer_size()
-        return buffered + (0 if self._rest is None else len(self._rest))
+        return self._buffered() + (0 if self._rest is None else len(self._rest))
+
+    def _buffered(self) -> int:
+        """What the transport holds; one that was aborted knows nothing of its buffer any more."""
+        return 0 if self._transport.is_closing() else int(self._transport.get_write_buffer_size())
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until everything is written, at most so long; whether it is."""
@@ -162,7 +165,7 @@ class StreamWriter:
 
     def give_up(self) -> None:
         """The client did not take its last message: one whose socket is full hears nothing any more, so its connection goes."""
-        if self._transport.get_write_buffer_size():
+        if self._buffered():
             self._transport.abort()
         self.close()
 

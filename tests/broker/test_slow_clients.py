@@ -385,3 +385,16 @@ def _book_of(events: list[v1.MarketEvent]) -> tuple[list[float], list[float]]:
             change = event.book_delta
             book.apply(BookDelta(change.bid_price, change.bid_size, change.ask_price, change.ask_size))
     return book.snapshot().bid_price, book.snapshot().bid_size
+
+
+class TestMessages:
+    def test_a_flush_of_more_than_a_mebibyte_goes_in_several_messages(self) -> None:
+        bench = make_bench()
+        client = subscribed(bench, Kind.TRADE)
+        bench.publish(Established([TRADE]))
+        read(client)
+        bench.publish(*(Event(TRADE, Trade(1.0, 1.0, 1, "x" * 200_000), 5, 4) for _ in range(12)))
+        sizes = [len(message) for message in pipe_of(client).messages]
+        assert len(sizes) == 3
+        assert max(sizes) <= 1024 * 1024
+        assert told(read(client)) == [(0, sequence) for sequence in range(2, 14)]
