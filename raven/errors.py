@@ -18,7 +18,7 @@
     `-- ClientError                    raised by the client library
         |-- ServerUnavailable          no server answers there
         |-- SubscriptionRefused        the server will not give what was asked for
-        `-- StreamEnded                the server ended the stream
+        `-- StreamEnded                the server ended the stream; its kinds stand in raven.client.errors
 
 A value error names the field, the value, and what would be valid, in this order, because that is what its reader needs.
 """
