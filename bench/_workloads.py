@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT.parent / "shared" / "frames" / "binance-spot-btcusdt.frames.gz"
 SYNTHETIC = ROOT / "adapters" / "raven-binance" / "tests" / "data" / "synthetic-spot.frames.gz"
 NAMES = ("trades", "depth")
-LEVELS_A_SIDE = 10  # of one depth frame: 20 levels in all
+LEVELS = 20  # of one depth frame, on both sides together
 
 Level = list[str]
+Change = tuple[int, list[Level], list[Level]]
+"""The time of a depth frame, its bids, its asks."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def _trade(data: dict[str, object], number: int) -> bytes:
 def _depth(events: int, recording: Path) -> Workload:
     snapshot, updates = _book(recording)
     last_id = snapshot["lastUpdateId"]
-    body = {**snapshot, "bids": snapshot["bids"][:1000], "asks": snapshot["asks"][:1000]}
-    changes = list(_regrouped(updates))
+    body = _without_leftovers({**snapshot, "bids": snapshot["bids"][:1000], "asks": snapshot["asks"][:1000]}, updates)
+    changes = list(_regrouped(body, updates))
     primer = _depth_frame(last_id, *changes[0])
     flow = (_depth_frame(last_id + 20 * number, *change) for number, change in enumerate(islice(cycle(changes), events), 1))
     bids, asks = _kept(body["bids"], changes, events, 0), _kept(body["asks"], changes, events, 1)
@@ -82,18 +84,57 @@ def _depth_frame(last_id: int, event_time: int, bids: list[Level], asks: list[Le
     return _frame("btcusdt@depth@100ms", data)
 
 
-def _regrouped(updates: list[dict[str, object]]) -> Iterator[tuple[int, list[Level], list[Level]]]:
-    """The changes of the recording in groups of ten a side, each price once a group; its time is that of the last one in it."""
-    waiting: tuple[dict[str, str], dict[str, str]] = ({}, {})
+def _regrouped(snapshot: dict[str, list[Level]], updates: list[dict[str, object]]) -> Iterator[Change]:
+    """The changes of the recording, 20 a frame whatever their side, and at the end those that lead back to the snapshot.
+
+    The book is never crossed: a frame that is cut out of an update has its removals in front of what it sets.
+    """
+    waiting: list[tuple[int, Level]] = []
+    event_time = 0
+    for event_time, sides in _there_and_back(snapshot, updates):
+        steps = [(side, level) for side, levels in enumerate(sides) for level in levels]
+        waiting += sorted(steps, key=lambda step: float(step[1][1]) > 0)
+        while len(waiting) >= LEVELS:
+            taken, waiting = waiting[:LEVELS], waiting[LEVELS:]
+            yield event_time, *([level for at, level in taken if at == side] for side in (0, 1))
+    if waiting:
+        yield event_time, *([level for at, level in waiting if at == side] for side in (0, 1))
+
+
+def _there_and_back(
+    snapshot: dict[str, list[Level]], updates: list[dict[str, object]]
+) -> Iterator[tuple[int, list[list[Level]]]]:
+    """Every update, then one that undoes them all: the recording is gone over again and again."""
+    began = [dict(snapshot["bids"]), dict(snapshot["asks"])]
+    ends = [dict(side) for side in began]
     for update in updates:
-        for side, levels in zip(waiting, (update["b"], update["a"]), strict=True):
+        yield int(update["E"]), [update["b"], update["a"]]
+        for side, levels in zip(ends, (update["b"], update["a"]), strict=True):
             side.update(levels)
-        while min(map(len, waiting)) >= LEVELS_A_SIDE:
-            bids, asks = ([[price, side.pop(price)] for price in list(side)[:LEVELS_A_SIDE]] for side in waiting)
-            yield int(update["E"]), bids, asks
+    back = [
+        [[price, began_with.get(price, "0")] for price, size in end.items() if began_with.get(price, "0") != size]
+        for began_with, end in zip(began, ends, strict=True)
+    ]
+    yield int(updates[-1]["E"]), back
 
 
-def _kept(levels: list[Level], changes: list[tuple[int, list[Level], list[Level]]], events: int, side: int) -> dict[str, str]:
+def _without_leftovers(snapshot: dict[str, list[Level]], updates: list[dict[str, object]]) -> dict[str, list[Level]]:
+    """A snapshot without the levels that cross the book later though no update ever names them.
+
+    The recorded stream begins some updates behind its snapshot, so that what those removed is still there.
+    """
+    named = [{price for update in updates for price, _ in update[side]} for side in "ba"]
+    touch: tuple[set[float], set[float]] = (set(), set())
+    for update in updates:
+        for prices, side in zip(touch, "ba", strict=True):
+            prices.update(float(price) for price, size in update[side] if float(size))
+    lowest_ask, highest_bid = min(touch[1]), max(touch[0])
+    bids = [level for level in snapshot["bids"] if level[0] in named[0] or float(level[0]) < lowest_ask]
+    asks = [level for level in snapshot["asks"] if level[0] in named[1] or float(level[0]) > highest_bid]
+    return {**snapshot, "bids": bids, "asks": asks}
+
+
+def _kept(levels: list[Level], changes: list[Change], events: int, side: int) -> dict[str, str]:
     """One side of the book after all frames. Going over the recording twice leaves what going over it more often leaves."""
     book = dict(levels)
     whole, rest = divmod(events, len(changes))

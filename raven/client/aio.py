@@ -6,7 +6,7 @@ import asyncio
 import ssl as ssl_module
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -113,8 +113,8 @@ class AsyncioRuntime:
 
 
 def _cancel(task: asyncio.Task[None]) -> None:
-    if not task.get_loop().is_closed():
-        task.cancel()
+    with suppress(RuntimeError):  # the loop is closed
+        task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 async def _awaited(run: Callable[[], Awaitable[None]]) -> None:

@@ -70,7 +70,11 @@ class Runtime(Protocol):
         """A new one."""
 
     def spawn(self, run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Run a task until it ends or the client is closed; what is returned cancels it."""
+        """Run a task until it ends or the client is closed; what is returned cancels it.
+
+        It may be called from any thread, and when nothing runs any more: a stream that was left by `break` is ended by the
+        garbage collector, which calls from wherever it is.
+        """
 
     async def open_socket(self, address: Address, timeout_s: float) -> Socket:
         """Connect. OSError or TimeoutError when that cannot be."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import trio
 
@@ -69,7 +70,7 @@ class TrioRuntime:
         """Run a task until it ends or the nursery does."""
         scope = trio.CancelScope()
         self._nursery.start_soon(_run_in, scope, run)
-        return scope.cancel
+        return partial(_cancel, trio.lowlevel.current_trio_token(), scope)
 
     async def open_socket(self, address: Address, timeout_s: float) -> Socket:
         """Connect."""
@@ -80,6 +81,11 @@ class TrioRuntime:
                 stream = await _with_tls(stream, address.tls, address.host)
             return _Socket(stream)
         raise TimeoutError
+
+
+def _cancel(token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
+    with suppress(trio.RunFinishedError):
+        token.run_sync_soon(scope.cancel)
 
 
 async def _run_in(scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
