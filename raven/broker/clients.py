@@ -290,6 +290,8 @@ class Clients:
 
     def place(self) -> None:
         """Have every client in the audience of its topics: what is published from now on goes to them."""
+        if not self._moved:
+            return
         moved, self._moved = self._moved, {}
         for client in moved:
             self._audiences.place(client.outbox, client.unpaced())
