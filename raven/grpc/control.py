@@ -128,7 +128,7 @@ class ControlService(v1.ControlServiceBase):
         client = self._clients.get(check_client_id(message.client_id))
         if client is None:
             raise RequestError("NOT_FOUND", f"client_id: {message.client_id!r} is not connected to this instance")
-        client.end(Ended("OPERATOR", message.reason or "disconnected by an operator", "ABORTED"))
+        client.end(Ended("OPERATOR", message.reason or "disconnected by an operator", "UNAVAILABLE"))
         return v1.DisconnectClientResponse()
 
     async def drain(self, message: v1.DrainRequest) -> v1.DrainResponse:

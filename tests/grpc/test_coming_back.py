@@ -184,7 +184,7 @@ class TestOperators:
             await client.unary("DisconnectClient", request, v1.DisconnectClientResponse, CONTROL)
             goodbye = await call.receive_control("goodbye")
             assert (goodbye.reason, goodbye.text, goodbye.reconnect) == (v1.GoodbyeReason.OPERATOR, "too many of you", True)
-            assert (await call.outcome())[0] == "ABORTED"
+            assert (await call.outcome())[0] == "UNAVAILABLE"
             with pytest.raises(grpc.RpcError, match="'me' is not connected") as caught:
                 await client.unary("DisconnectClient", request, v1.DisconnectClientResponse, CONTROL)
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
