@@ -108,7 +108,6 @@ class Outbox:
         "bookmark",
         "bytes_queued",
         "bytes_sent",
-        "dirty",
         "events_missed",
         "events_sent",
         "limits",
@@ -128,7 +127,6 @@ class Outbox:
         self.place: Callable[[], bytes] = bytes  # how far everything is that has been published
         self.bookmark = b""  # how far the client has all; not known until it had all once
         self.behind = True  # until a writer has nothing to write
-        self.dirty = False  # the broker's mark: has something since the last flush
         self._now_ns = now_ns
         # elements of events, what stands for several, and whole control messages as memoryviews
         self._queue: deque[bytes | memoryview | Conflated | Backlog | Replay] = deque()
@@ -405,7 +403,6 @@ class Outbox:
     def flush(self) -> None:
         """Have the writer take what it can."""
         self._settle()
-        self.dirty = False
         if self.writer is not None:
             self.wrote(self.writer.drain())
 
