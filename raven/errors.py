@@ -14,6 +14,7 @@
     |   |-- ConnectFailed
     |   `-- ConnectionLost
     |       `-- VenueSilent            the socket stands, and nothing comes
+    |-- StoreError                     a store does not take or give what it should; the call may be made again
     |-- RequestError                   what a client asked for cannot be done; becomes a gRPC status
     `-- ClientError                    raised by the client library
         |-- ServerUnavailable          no server answers there
@@ -45,6 +46,7 @@ __all__ = [
     "RequestError",
     "ServerUnavailable",
     "StartupError",
+    "StoreError",
     "StreamEnded",
     "SubscriptionRefused",
     "VenueSilent",
@@ -160,6 +162,10 @@ class ConnectionLost(FeedError):
 
 class VenueSilent(ConnectionLost):
     """Nothing was received for the connection's `idle_timeout_s`, though the socket stands."""
+
+
+class StoreError(RavenError):
+    """A store did not take or give something. The message says which store, and why; the same call may be made again."""
 
 
 class RequestError(RavenError):
