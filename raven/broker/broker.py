@@ -50,6 +50,7 @@ RING_AGING_S = 1.0
 """How often the recent events are looked through for what is too old."""
 
 _LIVE = State.LIVE
+_UNENCODABLE = (InvalidValue, KeyError, TypeError, AttributeError, OverflowError)  # what an adapter's mistakes end in
 _MARKS = frozenset({TopicStatus, Gap})  # payloads that say something about the topic
 
 log = structlog.stdlib.get_logger("raven.broker")
@@ -182,12 +183,14 @@ class Broker:
 
     def _publish_change(self, state: TopicState, event: Event) -> None:
         """A change of a book: what it makes of the book is among its flags, so it is applied before it goes out."""
-        element = self._encode(state, event)
-        if element is None:
+        try:
+            element = state.encoder.encode(event, state.sequence + 1)
+        except _UNENCODABLE as error:
+            self._refuse_event(state, event, error)
             return
         state.keep(event)
-        assert state.book is not None
-        if state.book.crossed:
+        book = state.book
+        if book.crossed:  # type: ignore[union-attr]  # who calls has looked
             event.flags |= Flag.SUSPECT_VALUE
             element = state.encoder.encode(event, state.sequence + 1)
             self._count_crossed(state, event)
@@ -217,10 +220,13 @@ class Broker:
     def _encode(self, state: TopicState, event: Event) -> bytes | None:
         try:
             return state.encoder.encode(event, state.sequence + 1)
-        except (InvalidValue, KeyError, TypeError, AttributeError, OverflowError) as error:
-            self._refuse(state.feed, f"{state.topic}: {type(event.payload).__name__} cannot be encoded: {error}", state.topic)
-            self._doubt(state, StatusCause.ADAPTER_FAILED, "an event of it could not be encoded")
+        except _UNENCODABLE as error:
+            self._refuse_event(state, event, error)
             return None
+
+    def _refuse_event(self, state: TopicState, event: Event, error: Exception) -> None:
+        self._refuse(state.feed, f"{state.topic}: {type(event.payload).__name__} cannot be encoded: {error}", state.topic)
+        self._doubt(state, StatusCause.ADAPTER_FAILED, "an event of it could not be encoded")
 
     def _deliver(self, state: TopicState, event: Event, element: bytes) -> None:
         state.sequence += 1

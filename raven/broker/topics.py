@@ -158,11 +158,12 @@ class TopicState:
 
     def keep(self, event: Event) -> None:
         """Make `event`, which has been encoded, the latest value."""
-        if self.book is not None:
-            if isinstance(event.payload, BookDelta):
-                self.book.apply(event.payload)
-            elif isinstance(event.payload, BookSnapshot):
-                self.book.reset(event.payload)
+        book, payload = self.book, event.payload
+        if book is not None:
+            if payload.__class__ is BookDelta:
+                book.apply(payload)
+            elif isinstance(payload, BookSnapshot):
+                book.reset(payload)
         self.last = event
 
     def view(self) -> TopicView:

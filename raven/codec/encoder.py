@@ -6,10 +6,12 @@ a topic (its name and epoch) is made once; the rest of a trade or a quote is one
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Callable
+from functools import lru_cache
+from math import dist, isfinite
 from struct import Struct
 
-from raven.codec.payloads import encode_payload, encode_topic
+from raven.codec.payloads import DELTA_TAG, encode_payload, encode_topic, level_heads
 from raven.codec.varint import varint
 from raven.model.events import BookDelta, Event, Quote, Trade
 from raven.model.topic import Topic
@@ -31,6 +33,12 @@ _QUOTE_TIMED = Struct("<BQBqBqBBBdBdBdBd").pack
 _QUOTE_TIMED_FIXED = _QUOTE_FIXED + 9
 _ID_MAX = 100  # longer trade ids take the general way, whose lengths are varints
 
+_LAYOUTS_MAX = 8192  # shapes of deltas, over all topics
+_SHAPES_MAX = 512  # ... of one topic, which it finds without a look at its name's length
+_LEVELS_BITS = 24  # of a shape's number, for the levels of a side
+
+DeltaLayout = tuple[Callable[..., bytes], bytes, bytes, bytes, bytes, bytes]
+
 SENT_TS_SIZE = 9
 """Bytes that `sent_ts` adds to a message."""
 
@@ -44,13 +52,13 @@ def sent_ts(now_ns: int) -> bytes:
 class TopicEncoder:
     """Encodes the events of one topic within one epoch."""
 
-    __slots__ = ("_prefix", "_quote", "_quote_timed", "_stamped", "_trades")
+    __slots__ = ("_prefix", "_quote", "_quote_timed", "_shapes", "_trades")
 
     def __init__(self, topic: Topic, epoch: int) -> None:
         name = encode_topic(*topic)
         self._prefix = b"\x0a" + varint(len(name)) + name + _SEQUENCE(0x11, epoch)
         size = len(self._prefix)
-        self._stamped = size + _STAMPS_SIZE
+        self._shapes: dict[int, DeltaLayout] = {}
         # the element's own tag and length belong to the prefix where the rest has a fixed size
         self._trades = [self._element(size + _TRADE_FIXED + id_size) for id_size in range(_ID_MAX)]
         self._quote = self._element(size + _QUOTE_FIXED)
@@ -108,15 +116,35 @@ class TopicEncoder:
                     0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size,
                 )  # fmt: skip
         elif isinstance(payload, BookDelta) and venue_ts is not None:
-            levels = encode_payload(payload)
-            return (
-                b"\x0a"
-                + varint(self._stamped + len(levels))
-                + self._prefix
-                + _STAMPS(0x19, sequence, 0x21, venue_ts, 0x29, received_ts)
-                + levels
+            bid_prices, bid_sizes, ask_prices, ask_sizes = (
+                payload.bid_price,
+                payload.bid_size,
+                payload.ask_price,
+                payload.ask_size,
             )
+            bids, asks, venue_sequence = len(bid_prices), len(ask_prices), payload.venue_sequence
+            # A distance is finite where all of its numbers are; it takes half as long as four sums.
+            if venue_sequence and len(bid_sizes) == bids and len(ask_sizes) == asks:
+                if not isfinite(dist(bid_prices, bid_sizes) + dist(ask_prices, ask_sizes)):
+                    encode_payload(payload)  # which says what is wrong
+                layout = self._shapes.get(bids << _LEVELS_BITS | asks)
+                if layout is None:
+                    layout = self._learn_shape(bids, asks)
+                pack, head, bid_head, bid_size_head, ask_head, ask_size_head = layout
+                return pack(
+                    head, sequence, 0x21, venue_ts, 0x29, received_ts,
+                    bid_head, *bid_prices, bid_size_head, *bid_sizes, ask_head, *ask_prices, ask_size_head, *ask_sizes,
+                    0x29, venue_sequence,
+                )  # fmt: skip
         return self.encode_general(event, sequence)
+
+    def _learn_shape(self, bids: int, asks: int) -> DeltaLayout:
+        """Remember how a delta of so many levels is laid out."""
+        if len(self._shapes) >= _SHAPES_MAX:
+            self._shapes.clear()
+        pack, size, heads = _delta_layout(len(self._prefix), bids, asks)
+        layout = self._shapes[bids << _LEVELS_BITS | asks] = (pack, b"\x0a" + varint(size) + self._prefix + b"\x19", *heads)
+        return layout
 
     def encode_general(self, event: Event, sequence: int, *, flags: int = 0, first_sequence: int = 0) -> bytes:
         """Any event, with `flags` added to its own; see raven.proto for `first_sequence`."""
@@ -133,3 +161,13 @@ class TopicEncoder:
             )
         )
         return b"\x0a" + varint(len(body)) + body
+
+
+@lru_cache(maxsize=_LAYOUTS_MAX)
+def _delta_layout(prefix: int, bids: int, asks: int) -> tuple[Callable[..., bytes], int, tuple[bytes, bytes, bytes, bytes]]:
+    """How a delta is packed behind a prefix of so many bytes, and the size of its MarketEvent."""
+    heads = level_heads(DELTA_TAG, bids, asks, 9)
+    size = prefix + _STAMPS_SIZE + sum(map(len, heads)) + 16 * (bids + asks) + 9
+    columns = "".join(f"{len(head)}s{count}d" for head, count in zip(heads, (bids, bids, asks, asks), strict=True))
+    first = 1 + len(varint(size)) + prefix + 1
+    return Struct(f"<{first}sQBqBq{columns}BQ").pack, size, (heads[0], heads[1], heads[2], heads[3])

@@ -36,7 +36,7 @@ from raven.model.events import (
 )
 from raven.model.instrument import Instrument, PriceStep
 
-__all__ = ["NUMBERS", "encode_payload", "encode_topic"]
+__all__ = ["DELTA_TAG", "NUMBERS", "encode_payload", "encode_topic", "level_heads"]
 
 NUMBERS: Mapping[type, int] = {
     Trade: 10,
@@ -207,6 +207,7 @@ _TABLE: Mapping[type, tuple[tuple[bytes, Writer, str], ...]] = {
 }
 
 _TAGS = {cls: _tag(number, LEN) for cls, number in NUMBERS.items()}
+DELTA_TAG = _TAGS[BookDelta]
 
 
 def _body(payload: Payload) -> bytes:
@@ -259,15 +260,25 @@ def _levels(book: BookSnapshot | BookDelta, depth_limit: int) -> bytes:
 def _book_layout(
     tag: bytes, bids: int, asks: int, sequenced: bool, depth_limit: int
 ) -> tuple[Callable[..., bytes], bytes, bytes, bytes, bytes, bytes]:
-    heads = [
-        _tag(number, LEN) + varint(count * 8) if count else b"" for number, count in enumerate((bids, bids, asks, asks), 1)
-    ]
     tail = _uint(b"\x30", depth_limit)
-    size = sum(map(len, heads)) + 16 * (bids + asks) + 9 * sequenced + len(tail)
-    heads[0] = tag + varint(size) + heads[0]
+    heads = level_heads(tag, bids, asks, 9 * sequenced + len(tail))
     columns = "".join(f"{len(head)}s{count}d" for head, count in zip(heads, (bids, bids, asks, asks), strict=True))
     pack = Struct(f"<{columns}{'1sQ' if sequenced else ''}{len(tail)}s").pack
     return pack, heads[0], heads[1], heads[2], heads[3], tail
+
+
+def level_heads(tag: bytes, bids: int, asks: int, behind: int) -> list[bytes]:
+    """What stands in front of the four columns of a book's payload, the payload's own tag and length with the first of them.
+
+    Args:
+        bids, asks: how many levels.
+        behind: bytes of the payload behind its columns.
+    """
+    heads = [
+        _tag(number, LEN) + varint(count * 8) if count else b"" for number, count in enumerate((bids, bids, asks, asks), 1)
+    ]
+    heads[0] = tag + varint(sum(map(len, heads)) + 16 * (bids + asks) + behind) + heads[0]
+    return heads
 
 
 def _refuse_columns(book: BookSnapshot | BookDelta) -> None:

@@ -15,10 +15,12 @@ from struct import Struct
 import structlog
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import Stream
+from h2.stream import StreamState
 
 from raven.broker.outbox import Outbox
 from raven.codec.encoder import sent_ts
 from raven.grpc.protocol import RavenConnection
+from raven.grpc.sending import open_way
 
 __all__ = ["StreamWriter"]
 
@@ -29,6 +31,8 @@ _FRAME = Struct(">HBxxL").pack
 _FRAME_AND_PREFIX = Struct(">HBxxLxL").pack
 _PREFIX = Struct(">xL").pack
 PREFIX_BYTES = 5
+
+_CLOSED = StreamState.CLOSED
 
 
 class StreamWriter:
@@ -47,11 +51,13 @@ class StreamWriter:
         "_connection",
         "_h2",
         "_h2_stream",
+        "_held",
         "_id",
         "_idle",
         "_now_ns",
         "_outbox",
         "_rest",
+        "_state",
         "_transport",
         "_write",
         "_write_ready",
@@ -67,7 +73,8 @@ class StreamWriter:
             raise StreamTerminatedError("reset before its first message")
         self._h2_stream = self._h2.streams[self._id]
         self._transport = stream.connection._transport  # noqa: SLF001
-        self._write = self._transport.write
+        self._write, self._held = open_way(self._transport)
+        self._state = self._h2_stream.state_machine
         self._write_ready = self._connection.write_ready.is_set
         self._outbox = outbox
         self._now_ns = now_ns
@@ -87,8 +94,10 @@ class StreamWriter:
             size <= h2.outbound_flow_control_window
             and size <= stream.outbound_flow_control_window
             and size <= h2.max_outbound_frame_size
+            and not self._held
             and self._write_ready()
-            and not self._gone()
+            and not self._closed
+            and self._state.state is not _CLOSED
         ):
             frame = shared.get(self._id)  # most clients have but one stream, and so the same number
             if frame is None:
@@ -97,7 +106,7 @@ class StreamWriter:
             stream.outbound_flow_control_window -= size
             self._write(frame)
             return True
-        if self._closed:
+        if self._gone():
             return True
         self._rest = memoryview(_PREFIX(len(message)) + message)
         return self.drain()
@@ -131,7 +140,7 @@ class StreamWriter:
         h2.outbound_flow_control_window -= room
         stream.outbound_flow_control_window -= room
         self._rest = rest[room:] if room < len(rest) else None
-        self._write(b"".join(pieces))
+        self._transport.write(b"".join(pieces))
         return True
 
     def _gone(self) -> bool:

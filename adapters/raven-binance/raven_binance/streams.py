@@ -157,11 +157,12 @@ class BookStream(Stream):
         bids, asks = message.bids, message.asks
         bid_price, bid_size = zip(*bids) if bids else NO_LEVELS  # noqa: B905  # as in `columns`, without a call
         ask_price, ask_size = zip(*asks) if asks else NO_LEVELS  # noqa: B905
+        stamp = message.venue_time
         event = Event(
             self.topic,
             BookDelta(bid_price, bid_size, ask_price, ask_size, message.last_id),
             received_ts_ns,
-            time_ns(message.venue_time),
+            stamp * 1_000_000 if 0 < stamp < MICROSECONDS_FROM else time_ns(stamp),
             0 if all(bid_price) and all(ask_price) else SUSPECT,
         )
         before = self._sync.last_id
