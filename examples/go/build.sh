@@ -11,4 +11,4 @@ mkdir -p "${1:-build}/src"
 build=$(cd "${1:-build}" && pwd)
 
 protoc -I ../../protos --go_out="$build/src" --go-grpc_out="$build/src" raven/v1/raven.proto
-GO111MODULE=off GOFLAGS='' GOPATH="$build:/usr/share/gocode" go build -o "$build/client" client.go
+GO111MODULE=off GOFLAGS='' GOPATH="$build:/usr/share/gocode" go build -o "$build/client" client.go stream.go

@@ -3,38 +3,29 @@
 //	./build.sh
 //	build/client [host:port] [events]
 //
-// It lists the topics, subscribes to trades, adds quotes, removes the trades; after each answer it prints `events` events.
+// It lists the topics, subscribes to trades, adds quotes, removes the trades; after each answer it prints `events` events. When
+// the connection is lost or the server restarts, stream.go comes back, and nothing is missing or printed twice.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log"
+	"math/rand"
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	pb "raven/v1"
 )
 
-func topicName(topic *pb.Topic) string {
-	name := fmt.Sprintf("%s/%s/%s", topic.Venue, topic.Symbol, topic.Kind)
-	if topic.Variant != "" {
-		name += "/" + topic.Variant
-	}
-	return name
-}
-
 // What an event is, and what it says.
 func describe(event *pb.MarketEvent) (string, string) {
 	what := "event"
-	if event.Flags&uint32(pb.EventFlag_EVENT_FLAG_IMAGE) != 0 {
+	if event.Flags&isImage != 0 {
 		what = "image" // the latest state, not news
 	}
 	switch payload := event.Payload.(type) {
@@ -51,16 +42,26 @@ func describe(event *pb.MarketEvent) (string, string) {
 	}
 }
 
+// An event that the server made of several, because this client did not read fast enough, has the numbers of them all.
+func numbers(event *pb.MarketEvent) string {
+	if event.FirstSequence == 0 {
+		return fmt.Sprint(event.Sequence)
+	}
+	return fmt.Sprintf("%d-%d", event.FirstSequence, event.Sequence)
+}
+
 func showControl(message *pb.StreamMarketDataResponse) {
 	switch control := message.Control.(type) {
 	case *pb.StreamMarketDataResponse_Welcome:
 		fmt.Println("welcome", control.Welcome.ClientId)
 	case *pb.StreamMarketDataResponse_Subscribed:
 		for _, result := range control.Subscribed.Results {
-			if result.Accepted {
-				fmt.Println("subscribed", result.Id, result.Topics, "topics")
-			} else {
+			if !result.Accepted {
 				fmt.Printf("subscribed %s refused: %s: %s\n", result.Id, result.Field, result.Error)
+			} else if result.Recovered {
+				fmt.Printf("subscribed %s %d topics, recovered\n", result.Id, result.Topics)
+			} else {
+				fmt.Printf("subscribed %s %d topics\n", result.Id, result.Topics)
 			}
 		}
 	case *pb.StreamMarketDataResponse_Unsubscribed:
@@ -73,20 +74,18 @@ func showControl(message *pb.StreamMarketDataResponse) {
 }
 
 // Print what comes, until a request was answered and `count` events have come behind the answer.
-func show(stream pb.MarketDataService_StreamMarketDataClient, count int) error {
+func show(ctx context.Context, stream *Stream, count int) error {
 	answered := false
 	for count > 0 {
-		message, err := stream.Recv()
-		if err == io.EOF {
-			return errors.New("the server ended the stream")
-		} else if err != nil {
+		message, err := stream.Next(ctx)
+		if err != nil {
 			return err
 		}
 		showControl(message)
 		answered = answered || message.GetSubscribed() != nil || message.GetUnsubscribed() != nil
 		for _, event := range message.Events {
 			what, text := describe(event)
-			fmt.Println(what, topicName(event.Topic), event.Sequence, text)
+			fmt.Println(what, topicName(event.Topic), numbers(event), text)
 			if answered && what == "event" {
 				count--
 			}
@@ -95,52 +94,45 @@ func show(stream pb.MarketDataService_StreamMarketDataClient, count int) error {
 	return nil
 }
 
-func hello(clientID string) *pb.StreamMarketDataRequest {
-	return &pb.StreamMarketDataRequest{Request: &pb.StreamMarketDataRequest_Hello{Hello: &pb.Hello{ClientId: clientID}}}
-}
-
-func subscribe(id string, kind pb.Kind) *pb.StreamMarketDataRequest {
-	selector := &pb.TopicSelector{Venue: "sim", Symbol: "*", Kinds: []pb.Kind{kind}}
-	request := &pb.SubscribeRequest{Subscriptions: []*pb.Subscription{{Id: id, Selector: selector}}}
-	return &pb.StreamMarketDataRequest{Request: &pb.StreamMarketDataRequest_Subscribe{Subscribe: request}}
-}
-
-func unsubscribe(id string) *pb.StreamMarketDataRequest {
-	request := &pb.UnsubscribeRequest{Ids: []string{id}}
-	return &pb.StreamMarketDataRequest{Request: &pb.StreamMarketDataRequest_Unsubscribe{Unsubscribe: request}}
-}
-
-func run(ctx context.Context, target string, events int) error {
+func listTopics(ctx context.Context, target string) error {
 	connection, err := grpc.Dial(target, grpc.WithInsecure())
 	if err != nil {
 		return err
 	}
 	defer connection.Close()
-	client := pb.NewMarketDataServiceClient(connection)
-	listed, err := client.ListTopics(ctx, &pb.ListTopicsRequest{})
+	listed, err := pb.NewMarketDataServiceClient(connection).ListTopics(ctx, &pb.ListTopicsRequest{})
 	if err != nil {
 		return err
 	}
 	for _, entry := range listed.Topics {
 		fmt.Println("topic", topicName(entry.Topic), entry.Status.State)
 	}
+	return nil
+}
 
-	stream, err := client.StreamMarketData(ctx)
-	if err != nil {
+func run(ctx context.Context, target string, events int) error {
+	if err := listTopics(ctx, target); err != nil {
 		return err
 	}
-	steps := [][]*pb.StreamMarketDataRequest{
-		{hello("example-go"), subscribe("trades", pb.Kind_KIND_TRADE)},
-		{subscribe("quotes", pb.Kind_KIND_QUOTE)},
-		{unsubscribe("trades")},
+	stream := NewStream(target, "example-go", grpc.WithInsecure())
+	defer stream.Close()
+	stream.OnLost = func(reason string, pause time.Duration) {
+		fmt.Println("lost", reason, "again in", pause.Milliseconds(), "ms")
 	}
-	for _, requests := range steps {
-		for _, request := range requests {
-			if err := stream.Send(request); err != nil && err != io.EOF { // io.EOF: Recv tells why
-				return err
-			}
-		}
-		if err := show(stream, events); err != nil {
+	// As bad as a gap, and not told by the server.
+	stream.OnHole = func(topic *pb.Topic, what string) { fmt.Println("hole", topicName(topic), what) }
+
+	all := func(kind pb.Kind) *pb.TopicSelector {
+		return &pb.TopicSelector{Venue: "sim", Symbol: "*", Kinds: []pb.Kind{kind}}
+	}
+	steps := []func(){
+		func() { stream.Subscribe("trades", all(pb.Kind_KIND_TRADE)) },
+		func() { stream.Subscribe("quotes", all(pb.Kind_KIND_QUOTE)) },
+		func() { stream.Unsubscribe("trades") },
+	}
+	for _, step := range steps {
+		step()
+		if err := show(ctx, stream, events); err != nil {
 			return err
 		}
 	}
@@ -149,6 +141,7 @@ func run(ctx context.Context, target string, events int) error {
 
 func main() {
 	log.SetFlags(0)
+	rand.Seed(time.Now().UnixNano()) // else all clients would come back in step
 	target, events := "localhost:50051", 10
 	if len(os.Args) > 1 {
 		target = os.Args[1]
@@ -161,7 +154,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := run(ctx, target, events)
-	if status.Code(err) == codes.Canceled {
+	if ctx.Err() != nil {
 		fmt.Println("stopped")
 	} else if err != nil {
 		log.Fatal(err)

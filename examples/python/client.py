@@ -33,6 +33,11 @@ def describe(event):
     return what, event.WhichOneof("payload")
 
 
+def numbers(event):
+    """An event that the server made of several, because this client did not read fast enough, has the numbers of them all."""
+    return f"{event.first_sequence}-{event.sequence}" if event.first_sequence else event.sequence
+
+
 def show_control(message):
     control = message.WhichOneof("control")
     if control == "welcome":
@@ -58,7 +63,7 @@ def show(stream, count):
         answered = answered or message.HasField("subscribed") or message.HasField("unsubscribed")
         for event in message.events:
             what, text = describe(event)
-            print(what, topic_name(event.topic), event.sequence, text, flush=True)
+            print(what, topic_name(event.topic), numbers(event), text, flush=True)
             count -= answered and what == "event"
 
 

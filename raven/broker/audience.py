@@ -7,9 +7,9 @@ outbox one by one until it has caught up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from raven.broker.outbox import MESSAGE_BYTES_MAX, Outbox
+from raven.broker.outbox import MESSAGE_BYTES_MAX, Outbox, Tally
 from raven.broker.topics import TopicState
 from raven.codec.encoder import SENT_TS_SIZE, sent_ts
 
@@ -24,7 +24,7 @@ class Audience:
         now_ns: wall clock.
     """
 
-    __slots__ = ("_dirty", "_now_ns", "behind", "dirty", "pending", "ready", "topics")
+    __slots__ = ("_dirty", "_now_ns", "_sent", "behind", "dirty", "pending", "ready", "topics")
 
     def __init__(self, topics: frozenset[TopicState], now_ns: Callable[[], int], dirty: list[Audience]) -> None:
         self.topics = topics
@@ -32,6 +32,7 @@ class Audience:
         self.ready: dict[Outbox, None] = {}  # ordered, and quick to leave
         self.behind: dict[Outbox, None] = {}
         self.dirty = False
+        self._sent = Tally()  # to each of those who are ready
         self._now_ns = now_ns
         self._dirty = dirty
 
@@ -61,44 +62,56 @@ class Audience:
         pending.append(trailer)
         message = b"".join(pending)
         if len(message) <= MESSAGE_BYTES_MAX:
-            self._send_message(message, count)
+            self._send_message(message, count, ())
             return
+        rest = pending[:-1]
         for piece in _pieces(pending[:-1]):
-            self._send_message(b"".join([*piece, trailer]), len(piece))
+            rest = rest[len(piece) :]
+            self._send_message(b"".join([*piece, trailer]), len(piece), rest)
 
-    def _send_message(self, message: bytes, count: int) -> None:
+    def _send_message(self, message: bytes, count: int, rest: Sequence[bytes]) -> None:
+        """Args: rest: what comes behind; who cannot take the whole of `message` gets it in its outbox."""
         shared: dict[int, bytes] = {}
-        size = len(message)
+        sent = self._sent
+        sent.events += count
+        sent.bytes += len(message)
+        sent.messages += 1
         late = None
         for outbox in self.ready:
-            outbox.events_sent += count
-            outbox.bytes_sent += size
-            outbox.messages_sent += 1
             if not outbox.writer.send(message, shared):  # type: ignore[union-attr]  # one without a writer is behind
                 late = [outbox] if late is None else [*late, outbox]
         for outbox in late or ():
-            outbox.wrote(everything=False)
+            outbox.fall_behind(rest)
 
     def add(self, outbox: Outbox) -> None:
         """One more client."""
         outbox.audience = self
-        (self.behind if outbox.behind else self.ready)[outbox] = None
+        if outbox.behind:
+            self.behind[outbox] = None
+        else:
+            self._make_ready(outbox)
 
     def remove(self, outbox: Outbox) -> None:
         """A client has gone, or has other topics."""
         outbox.audience = None
+        outbox.share_no_more()
         self.ready.pop(outbox, None)
         self.behind.pop(outbox, None)
 
     def fell_behind(self, outbox: Outbox) -> None:
         """It is given events one by one."""
         self.ready.pop(outbox, None)
+        outbox.share_no_more()
         self.behind[outbox] = None
 
     def caught_up(self, outbox: Outbox) -> None:
         """It takes whole messages again."""
         self.behind.pop(outbox, None)
+        self._make_ready(outbox)
+
+    def _make_ready(self, outbox: Outbox) -> None:
         self.ready[outbox] = None
+        outbox.share(self._sent)
 
 
 def _pieces(elements: list[bytes]) -> Iterator[list[bytes]]:
@@ -132,7 +145,7 @@ class Audiences:
 
     def place(self, outbox: Outbox, topics: Iterable[TopicState]) -> None:
         """Give a client the audience of its topics; none = take it out."""
-        wanted = frozenset(topics)
+        wanted = frozenset(() if outbox.sealed else topics)
         current = self._of.get(outbox)
         if current is not None:
             if current.topics == wanted:

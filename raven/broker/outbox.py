@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -43,6 +43,27 @@ class OutboxLimits:
     events_max: int = 16_384
     bytes_max: int = 8 * 1024 * 1024
     control_bytes_max: int = 64 * 1024
+
+
+class Tally:
+    """What was sent."""
+
+    __slots__ = ("bytes", "events", "messages")
+
+    def __init__(self) -> None:
+        self.events = self.bytes = self.messages = 0
+
+    def add(self, later: Tally, earlier: Tally) -> None:
+        """What came between two others."""
+        self.events += later.events - earlier.events
+        self.bytes += later.bytes - earlier.bytes
+        self.messages += later.messages - earlier.messages
+
+    def copy(self) -> Tally:
+        """As it is now."""
+        copied = Tally()
+        copied.events, copied.bytes, copied.messages = self.events, self.bytes, self.messages
+        return copied
 
 
 @attrs.frozen
@@ -87,6 +108,9 @@ class Membership(Protocol):
     def caught_up(self, outbox: Outbox) -> None:
         """Nothing waits in it any more."""
 
+    def remove(self, outbox: Outbox) -> None:
+        """It takes nothing more."""
+
 
 class Outbox:
     """Events and controls of one client.
@@ -102,16 +126,17 @@ class Outbox:
         "_now_ns",
         "_open",
         "_queue",
+        "_sealed",
+        "_sent",
+        "_shared",
+        "_shared_before",
         "_warned",
         "audience",
         "behind",
         "bookmark",
         "bytes_queued",
-        "bytes_sent",
         "events_missed",
-        "events_sent",
         "limits",
-        "messages_sent",
         "on_pressure",
         "place",
         "policies",
@@ -135,15 +160,21 @@ class Outbox:
         self._events = 0
         self._controls_bytes = 0
         self._warned = False
+        self._sealed = False
         self.bytes_queued = 0
-        self.events_sent = 0
-        self.bytes_sent = 0
-        self.messages_sent = 0
+        self._sent = Tally()
+        self._shared: Tally | None = None  # of its audience, while all in it are sent the same; and what that was at first
+        self._shared_before = Tally()
         self.events_missed = 0
 
     def __len__(self) -> int:
         """Events that wait."""
         return self._events
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._sealed
 
     @property
     def empty(self) -> bool:
@@ -159,18 +190,26 @@ class Outbox:
             state: its topic, if more of its events are put.
         """
         self._settle()
+        if self._sealed:
+            return
         if state is not None:
             self.fix(state)
         self._append(element)
 
-    def put_image(self, state: TopicState, element: bytes) -> None:
-        """Append the state of a topic, unless it is under way already."""
-        if not self.conflates(state):
+    def put_state(self, state: TopicState, elements: list[bytes]) -> None:
+        """Append the status and the state of a topic; where its state is under way already, its status stands behind it."""
+        withheld = self._open.get(state)
+        if isinstance(withheld, Conflated):
+            withheld.status_told = True
+            return
+        for element in elements:
             self.put(element, state)
 
     def put_event(self, state: TopicState, event: Event, element: bytes) -> None:
         """Append what was just published on `state`, as the topic's policy says: the client is behind."""
         policy = self.policies.get(state, Policy.DISCONNECT)
+        if self._sealed:
+            return
         if policy is Policy.DISCONNECT:
             self._append(element)
         elif policy is Policy.DROP_OLDEST:
@@ -185,18 +224,28 @@ class Outbox:
     def put_conflated(self, conflated: Conflated) -> None:
         """Append what was withheld elsewhere."""
         self._settle()
-        self._append_conflated(conflated)
+        if not self._sealed:
+            self._append_conflated(conflated)
 
     def put_replay(self, replay: Replay) -> None:
         """Append what a client that comes back has missed. It counts against no limit: it is kept in the ring."""
         self._settle()
-        self._queue.append(replay)
+        if not self._sealed:
+            self._queue.append(replay)
 
     def put_control(self, message: bytes) -> None:
         """Append one whole control message."""
         self._settle()
-        self._queue.append(memoryview(message))
-        self._controls_bytes += len(message)
+        if not self._sealed:
+            self._queue.append(memoryview(message))
+            self._controls_bytes += len(message)
+
+    def seal(self) -> None:
+        """What was put last is the last: nothing that is put from now on stands behind it, or anywhere."""
+        self._settle()
+        self._sealed = True
+        if self.audience is not None:
+            self.audience.remove(self)
 
     def _settle(self) -> None:
         if self.audience is not None:
@@ -235,6 +284,12 @@ class Outbox:
             self._end_conflated(conflated)
         else:
             conflated.add(event)
+
+    def fall_behind(self, rest: Sequence[bytes]) -> None:
+        """The writer could not take all of a message, and these elements, which its audience had for it too, come behind."""
+        for element in rest:
+            self._append(element)
+        self.wrote(everything=False)
 
     def fix(self, state: TopicState) -> None:
         """What stands for several events of a topic takes up no more: those that follow stand behind it."""
@@ -286,8 +341,11 @@ class Outbox:
                 self.on_pressure(self.bytes_queued, limit_bytes, not self._warned)
 
     def put_in_front(self, message: bytes) -> None:
-        """A control message that does not wait behind events."""
-        self._queue.appendleft(memoryview(message))
+        """A control message that does not wait behind events, but behind other controls: the first of them is Welcome."""
+        if self._sealed:
+            return
+        waiting = enumerate(self._queue)
+        self._queue.insert(next((at for at, item in waiting if not isinstance(item, memoryview)), 0), memoryview(message))
         self._controls_bytes += len(message)
 
     # ---- out
@@ -303,18 +361,18 @@ class Outbox:
             if isinstance(control, memoryview):
                 queue.popleft()
                 self._controls_bytes -= len(control)
-                return self._sent(bytes(control) + trailer)
+                return self._taken(bytes(control) + trailer)
             if elements := self._take_elements():
-                self.events_sent += len(elements)
+                self._sent.events += len(elements)
                 elements.append(trailer)
-                return self._sent(b"".join(elements))
+                return self._taken(b"".join(elements))
         return None
 
-    def _sent(self, message: bytes) -> bytes:
+    def _taken(self, message: bytes) -> bytes:
         if not self._queue:
             self.bookmark = self.place()
-        self.messages_sent += 1
-        self.bytes_sent += len(message)
+        self._sent.messages += 1
+        self._sent.bytes += len(message)
         return message
 
     def _take_elements(self) -> list[bytes]:
@@ -383,10 +441,28 @@ class Outbox:
         while drops and not (drops[0][0].waiting and drops[0][0].waiting[0][0] <= drops[0][1]):
             drops.popleft()
 
+    def share(self, tally: Tally) -> None:
+        """What this one counts from now on is sent to this client too."""
+        self._shared, self._shared_before = tally, tally.copy()
+
+    def share_no_more(self) -> None:
+        """This client goes its own way again."""
+        if self._shared is not None:
+            self._sent.add(self._shared, self._shared_before)
+            self._shared = None
+
+    @property
+    def sent(self) -> Tally:
+        """What the writer has taken."""
+        sent = self._sent.copy()
+        if self._shared is not None:
+            sent.add(self._shared, self._shared_before)
+        return sent
+
     @property
     def bytes_passed(self) -> int:
         """What has reached the network."""
-        return self.bytes_sent - (self.writer.bytes_waiting if self.writer is not None else 0)
+        return self.sent.bytes - (self.writer.bytes_waiting if self.writer is not None else 0)
 
     @property
     def waits(self) -> bool:
@@ -410,7 +486,8 @@ class Outbox:
         """The writer has written what it could: did that leave nothing?"""
         if everything is self.behind:  # else nothing has changed
             self.behind = not everything
-            self.bookmark = self.place()  # either all was written, or the message that was begun has all
+            if not self._queue:
+                self.bookmark = self.place()  # either all was written, or the message that was begun has all
             if everything:
                 self._drops.clear()
                 if self._warned:
@@ -420,6 +497,5 @@ class Outbox:
 
     def statistics(self) -> OutboxStatistics:
         """How much waits and how much was sent."""
-        return OutboxStatistics(
-            self._events, self.bytes_queued, self.events_sent, self.bytes_sent, self.messages_sent, self.events_missed
-        )
+        sent = self.sent
+        return OutboxStatistics(self._events, self.bytes_queued, sent.events, sent.bytes, sent.messages, self.events_missed)

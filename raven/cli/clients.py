@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
 import click
 
-import raven.client
-from raven.cli.remote import server_option
+from raven.cli.remote import Server, ask, server_option
 from raven.cli.render import plain
 from raven.cli.style import table
 from raven.client import Client
@@ -18,17 +15,15 @@ from raven.codec.generated.raven import v1
 
 __all__ = ["clients", "disconnect", "drain"]
 
-T = TypeVar("T")
-
 HEADER = ("CLIENT", "PEER", "CONNECTED", "TOPICS", "EVENTS", "MISSED", "QUEUED")
 
 
 @click.command()
 @server_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a client.")
-def clients(server: str, as_json: bool) -> None:
+def clients(server: Server, as_json: bool) -> None:
     """List the clients of a running server: what they got, what they missed, what waits for them."""
-    found = _ask(server, Client.clients)
+    found = ask(server, Client.clients)
     if as_json:
         for client in found:
             click.echo(json.dumps(plain(client)))
@@ -54,9 +49,9 @@ def _row(client: v1.ListClientsResponseClient, now_ns: int) -> tuple[str, ...]:
 @server_option
 @click.argument("client_id")
 @click.option("--reason", default="", help="What the client is told.")
-def disconnect(server: str, client_id: str, reason: str) -> None:
+def disconnect(server: Server, client_id: str, reason: str) -> None:
     """End the stream of CLIENT_ID. It may come back at once: this keeps nobody out."""
-    _ask(server, lambda client: client.disconnect_client(client_id, reason))
+    ask(server, lambda client: client.disconnect_client(client_id, reason))
     click.echo(f"{client_id} was disconnected")
 
 
@@ -65,15 +60,7 @@ def disconnect(server: str, client_id: str, reason: str) -> None:
 @click.option(
     "--within", "deadline_s", type=click.FloatRange(0), default=0.0, help="Seconds for clients to leave.  [server] drain_s"
 )
-def drain(server: str, deadline_s: float) -> None:
+def drain(server: Server, deadline_s: float) -> None:
     """Have the server ask its clients to go, wait for them, and end, as SIGTERM does."""
-    count = _ask(server, lambda client: client.drain(deadline_s))
+    count = ask(server, lambda client: client.drain(deadline_s))
     click.echo(f"draining: {count} client{'' if count == 1 else 's'} asked to leave")
-
-
-def _ask(server: str, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def ask() -> T:
-        async with raven.client.connect(server) as client:
-            return await question(client)
-
-    return raven.client.run(ask)

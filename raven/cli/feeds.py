@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import click
 
-import raven.client
-from raven.cli.remote import server_option
+from raven.cli.remote import Server, ask, server_option
 from raven.cli.render import plain, time_text
 from raven.cli.style import table
 from raven.client import Client, selector
 from raven.codec.generated.raven import v1
 
 __all__ = ["feeds"]
-
-T = TypeVar("T")
 
 HEADER = ("FEED", "STATE", "ADAPTER", "SYMBOLS", "EVENTS", "BAD FRAMES", "RECONNECTS", "LAST FRAME", "")
 STATE_COLOURS = {"live": "green", "failed": "red", "stopped": "yellow"}
@@ -31,10 +27,10 @@ variant_option = click.option("--variant", default="", help="Interval of candles
 @server_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a feed.")
 @click.pass_context
-def feeds(ctx: click.Context, server: str, as_json: bool) -> None:
+def feeds(ctx: click.Context, server: Server, as_json: bool) -> None:
     """List the feeds of a running server; with a command, start and stop them, or single topics, while it runs."""
     if ctx.invoked_subcommand is None:
-        _print(_ask(server, Client.feeds), as_json)
+        _print(ask(server, Client.feeds), as_json)
     ctx.obj = server
 
 
@@ -44,7 +40,7 @@ def feeds(ctx: click.Context, server: str, as_json: bool) -> None:
 @kinds_option
 @variant_option
 @click.pass_obj
-def start(server: str, name: str, symbols: Sequence[str], kinds: str, variant: str) -> None:
+def start(server: Server, name: str, symbols: Sequence[str], kinds: str, variant: str) -> None:
     """Start the feed NAME as it is configured, or add SYMBOLS with --kind to it. What runs already goes on untouched.
 
     \b
@@ -54,7 +50,7 @@ def start(server: str, name: str, symbols: Sequence[str], kinds: str, variant: s
     if symbols and not kinds:
         raise click.UsageError("SYMBOLS need --kind, as in --kind trade,quote")
     topics = [selector(f"{name}/{symbol}", kinds, variant) for symbol in symbols]
-    _print([_ask(server, lambda client: client.start_feed(name, topics))], as_json=False)
+    _print([ask(server, lambda client: client.start_feed(name, topics))], as_json=False)
 
 
 @feeds.command()
@@ -63,20 +59,12 @@ def start(server: str, name: str, symbols: Sequence[str], kinds: str, variant: s
 @kinds_option
 @variant_option
 @click.pass_obj
-def stop(server: str, name: str, symbols: Sequence[str], kinds: str, variant: str) -> None:
+def stop(server: Server, name: str, symbols: Sequence[str], kinds: str, variant: str) -> None:
     """Stop the feed NAME, or take only SYMBOLS from it (patterns like 'BTC-*' are fine; --kind narrows it)."""
     if kinds and not symbols:
         raise click.UsageError("--kind needs SYMBOLS; '*' means all")
     topics = [selector(f"{name}/{symbol}", kinds, variant or "*") for symbol in symbols]
-    _print([_ask(server, lambda client: client.stop_feed(name, topics))], as_json=False)
-
-
-def _ask(server: str, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def main() -> T:
-        async with raven.client.connect(server) as client:
-            return await question(client)
-
-    return raven.client.run(main)
+    _print([ask(server, lambda client: client.stop_feed(name, topics))], as_json=False)
 
 
 def _print(found: Sequence[v1.Feed], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 import raven.client
-from raven.cli.remote import kind_option, server_option, topic_of, venue_option
+from raven.cli.remote import Server, kind_option, server_option, topic_of, venue_option
 from raven.cli.render import event_json, event_line, plain, status_text, time_text, topic_text, worth_a_line
 from raven.cli.style import table
 from raven.client import StreamEvent
@@ -25,11 +25,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @kind_option("")
 @json_option
 @server_option
-def topics(symbol: str, venue: str, kinds: str, as_json: bool, server: str) -> None:
+def topics(symbol: str, venue: str, kinds: str, as_json: bool, server: Server) -> None:
     """List the topics of a running server, with their status."""
 
     async def ask() -> list[v1.ListTopicsResponseEntry]:
-        async with raven.client.connect(server) as client:
+        async with server.connect() as client:
             return await client.topics(topic_of(symbol, venue), kinds=kinds)
 
     entries = raven.client.run(ask)
@@ -48,11 +48,11 @@ def topics(symbol: str, venue: str, kinds: str, as_json: bool, server: str) -> N
 @click.option("--variant", default="*", help="Interval of candles (1m), depth of book tops (20); '*' = any.")
 @json_option
 @server_option
-def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, server: str) -> None:
+def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, server: Server) -> None:
     """Print the latest value of topics, with their status."""
 
     async def ask() -> list[StreamEvent]:
-        async with raven.client.connect(server) as client:
+        async with server.connect() as client:
             return await client.latest(topic_of(symbol, venue), kinds=kinds, variant=variant)
 
     show = event_json if as_json else event_line
@@ -69,12 +69,12 @@ def latest(symbol: str, venue: str, kinds: str, variant: str, as_json: bool, ser
 @venue_option
 @json_option
 @server_option
-def instruments(symbol: str, venue: str, as_json: bool, server: str) -> None:
+def instruments(symbol: str, venue: str, as_json: bool, server: Server) -> None:
     """List what can be traded, with its exact increments."""
     where = topic_of(symbol, venue).partition("/")
 
     async def ask() -> list[v1.Instrument]:
-        async with raven.client.connect(server) as client:
+        async with server.connect() as client:
             return await client.instruments(where[0], where[2])
 
     found = raven.client.run(ask)

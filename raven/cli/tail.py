@@ -11,7 +11,7 @@ from collections.abc import Callable
 import click
 
 import raven.client
-from raven.cli.remote import kind_option, server_option, topic_of, venue_option
+from raven.cli.remote import Server, kind_option, server_option, topic_of, venue_option
 from raven.cli.render import event_json, event_line, worth_a_line
 from raven.client import Change, Connected, Lost, Moving, Refused, StreamEvent, Subscribed
 
@@ -28,7 +28,7 @@ __all__ = ["tail"]
 @click.option("--images/--no-images", default=True, help="Begin with the latest state of each topic.")
 @server_option
 def tail(
-    symbol: str, venue: str, kinds: str, variant: str, as_json: bool, limit: int | None, images: bool, server: str
+    symbol: str, venue: str, kinds: str, variant: str, as_json: bool, limit: int | None, images: bool, server: Server
 ) -> None:
     """Print events as they come.
 
@@ -40,6 +40,7 @@ def tail(
     raven tail BTC-USDT --kind trade
     raven tail binance-spot/BTC-USDT/trade
     raven tail 'BTC-*' --venue binance-spot --kind trade,quote,book
+    raven tail --server md.example.com:50051 --tls --ca ca.pem
 
     Exit codes: 0 after --limit events, 1 an error, 2 a wrong use, 130 interrupted.
     """
@@ -50,7 +51,7 @@ def tail(
     raven.client.selector(where, kinds, variant)  # what cannot be is told without a server
 
     async def main() -> None:
-        async with raven.client.connect(server) as client:
+        async with server.connect() as client:
             await _print(client.stream(where, kinds=kinds, variant=variant, images=images, on_change=_say), show, shown, limit)
 
     raven.client.run(main)

@@ -140,6 +140,8 @@ class _Socket:
         self._writer = writer
 
     async def send_all(self, data: bytes) -> None:
+        if self._writer.is_closing():  # uvloop would raise RuntimeError
+            raise ConnectionResetError("the connection was closed")
         self._writer.write(data)
         await self._writer.drain()
 

@@ -46,7 +46,7 @@ class Refused:
 
 @attrs.frozen
 class Moving:
-    """The server is going away; the stream is made again in `in_s` seconds, with data until then."""
+    """The server is going away; the next stream is opened in `in_s` seconds, and this one goes on until that stands."""
 
     reason: str
     in_s: float

@@ -1,10 +1,17 @@
 """One stream of one client, sans-IO: it takes bytes and `now`, and says what to do. No I/O, no clock, no task.
 
-    CONNECTING --opened--> STREAMING --lost, silent, Draining, Goodbye--> BACKING_OFF --tick--> CONNECTING ...
+    CONNECTING --opened--> STREAMING --lost, silent, Goodbye--> BACKING_OFF --tick--> CONNECTING ...
                                      --Goodbye that says so, refusal--> ENDED
+                                     --Draining, tick--> MOVING --moved--> STREAMING
+                                                                --stayed, no more time--> STREAMING
+                                                                --as of STREAMING--> ...
 
 A shell does what `phase` asks for: dial and call `opened` or `lost`; read and call `received`; sleep until `wake_at` and call
 `tick`. After each call it sends and delivers what was returned, and hangs up when it finds another phase than before.
+
+While MOVING it goes on as while STREAMING, and makes another stream beside that: it dials, sends what `overlap` returns, and
+gives what comes to the Overlap. Once that is ready, `moved` puts the new stream in the place of the old one, which is hung up
+or may have ended meanwhile. An attempt that failed is told by `stayed`.
 """
 
 from __future__ import annotations
@@ -18,9 +25,11 @@ import attrs
 
 from raven.client.backoff import Backoff, Reconnect
 from raven.client.changes import Change, Connected, Lost, Moving, Refused, SlowWarned, Subscribed
+from raven.client.controls import DRAINING, GOODBYE, HEARTBEAT, SLOW_WARNING, SUBSCRIBED, UNSUBSCRIBED, WELCOME
 from raven.client.decode import Decoder
 from raven.client.errors import ClientError, ServerUnavailable, SubscriptionRefused, stream_ended
 from raven.client.events import StreamEvent
+from raven.client.overlap import Overlap
 from raven.client.tracking import Tracker
 from raven.client.wire import DecodeError
 from raven.client.wishes import Wishes
@@ -32,9 +41,7 @@ HEARTBEATS_MISSED_MAX = 3
 """Heartbeat intervals without any message after which the connection counts as dead."""
 
 MOVE_MARGIN_S = 0.5
-"""A client that is asked to move does so at least so long before the deadline."""
-
-WELCOME, SUBSCRIBED, UNSUBSCRIBED, HEARTBEAT, DRAINING, SLOW_WARNING, GOODBYE = 2, 3, 4, 7, 8, 9, 10
+"""A client that is asked to move makes no attempt at it later than so long before the deadline."""
 
 RETRIED = frozenset(
     {"OK", "CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -47,6 +54,7 @@ class Phase(Enum):
 
     CONNECTING = "connecting"
     STREAMING = "streaming"
+    MOVING = "moving"
     BACKING_OFF = "backing off"
     ENDED = "ended"
 
@@ -137,20 +145,48 @@ class StreamCore:
         self._silence_s: float | None = None
         self._heard_at = 0.0
         self._move_at: float | None = None
+        self._move_until = 0.0
+        self._moves = Backoff(settings, random)
         self._welcomed = False
+
+    @property
+    def streaming(self) -> bool:
+        """Whether there is a stream to be read."""
+        return self.phase in (Phase.STREAMING, Phase.MOVING)
+
+    @property
+    def connect_s(self) -> float:
+        """How long to wait for a connection, and then for the server's answer."""
+        return self._settings.connect_s
 
     # ---- what the shell tells
 
     def opened(self, now: float) -> list[Output]:
         """A call of StreamMarketData stands."""
+        self._begin(now)
+        return [Send(data) for data in self._requests()]
+
+    def overlap(self) -> tuple[list[bytes], Overlap]:
+        """Another call stands beside the one that is read: what to send on it, and what takes its messages."""
+        return self._requests(), Overlap(self.wishes)
+
+    def moved(self, overlap: Overlap, now: float) -> list[Output]:
+        """The call of `overlap`, which is ready, takes the place of the one that was read."""
+        self._begin(now)
+        outputs: list[Output] = []
+        for message in overlap.messages:
+            outputs += self.received(message, now) if self.streaming else []
+        return outputs
+
+    def stayed(self, now: float) -> float | None:
+        """No call could be made beside the one that is read: in how many seconds to try it again, None = not any more."""
+        if self.phase is not Phase.MOVING:
+            return None
+        pause_s = self._moves.next_s()
+        if now + pause_s <= self._move_until:
+            return pause_s
         self.phase = Phase.STREAMING
-        self._opened_at = self._heard_at = now
-        self._silence_s, self._move_at, self._welcomed = None, None, False
-        self._forget_unwanted()
-        self.tracker.reconnected()
-        self._set_alarm()
-        hello = v1.StreamMarketDataRequest(hello=v1.Hello(client_id=self._client_id))
-        return [Send(bytes(hello)), *(Send(data) for data in self.wishes.requests(self.bookmark, self.tracker.points()))]
+        return None
 
     def received(self, data: bytes, now: float) -> list[Output]:
         """One message of the call."""
@@ -162,7 +198,7 @@ class StreamCore:
                 outputs += self._control(number, body, now)
         except (DecodeError, ValueError, EOFError) as error:
             return self._back_off(f"what {self.target} sent cannot be read: {error}", now)
-        if self._backoff.attempts and now - self._opened_at >= self._settings.stable_s and self._welcomed:
+        if self._backoff.attempts and self._stable(now):
             self._backoff.reset()
         self._set_alarm()
         return outputs
@@ -171,6 +207,8 @@ class StreamCore:
         """The connection could not be made, or the call has ended, with this gRPC status."""
         if self.phase in (Phase.ENDED, Phase.BACKING_OFF):
             return []
+        if self._replaced_by_itself(status):
+            return self._left_early(now)
         if status not in RETRIED:
             return self._end(SubscriptionRefused("", reason) if status == "INVALID_ARGUMENT" else stream_ended(status, reason))
         return self._back_off(reason, now)
@@ -182,10 +220,12 @@ class StreamCore:
         if self.phase is Phase.BACKING_OFF:
             self.phase, self.wake_at = Phase.CONNECTING, None
             return []
-        if self.phase is not Phase.STREAMING:
+        if not self.streaming:
             return []
         if self._move_at is not None and now >= self._move_at:
-            return self._back_off(f"{self.target} is going away", now, pause_s=0.0)
+            self.phase, self._move_at = Phase.MOVING, None
+            self._set_alarm()
+            return []
         if not self._welcomed:
             return self._back_off(f"no answer from {self.target} within {self._settings.connect_s:g} s", now)
         return self._back_off(f"{self.target} has been silent for {now - self._heard_at:.1f} s", now)
@@ -255,26 +295,57 @@ class StreamCore:
         return [Notice(Subscribed(tuple(results)))]
 
     def _draining(self, draining: v1.Draining, now: float) -> list[Output]:
-        latest = max(draining.deadline_ms / 1000 - MOVE_MARGIN_S, 0.0)
-        pause_s = min(draining.retry_after_ms / 1000, latest)
-        if self._move_at is None:
-            self._move_at = now + pause_s
-        return [*self._mark(draining.bookmark), Notice(Moving(draining.reason, pause_s))]
+        marked = self._mark(draining.bookmark)
+        if self.phase is Phase.MOVING or self._move_at is not None:
+            return marked
+        latest_s = max(draining.deadline_ms / 1000 - MOVE_MARGIN_S, 0.0)
+        own_s = 0.0 if self._stable(now) else self._backoff.next_s()  # else it would run round servers that all drain
+        pause_s = min(max(draining.retry_after_ms / 1000, own_s), latest_s)
+        self._move_at, self._move_until = now + pause_s, now + latest_s
+        self._moves.reset()
+        return [*marked, Notice(Moving(draining.reason, pause_s))]
 
     def _goodbye(self, goodbye: v1.Goodbye, now: float) -> list[Output]:
         marked = self._mark(goodbye.bookmark)
         reason = goodbye.reason.name or str(int(goodbye.reason))
+        if self._replaced_by_itself(reason):
+            return [*marked, *self._left_early(now)]
         if not goodbye.reconnect:
             return [*marked, *self._end(stream_ended(reason, goodbye.text))]
         text = f"{self.target}: {reason.lower()}" + (f": {goodbye.text}" if goodbye.text else "")
         pause_s = goodbye.retry_after_ms / 1000 if goodbye.retry_after_ms else None
         return [*marked, *self._back_off(text, now, pause_s=pause_s)]
 
+    def _replaced_by_itself(self, reason: str) -> bool:
+        """Whether what took over this client_id is the stream that is being made here."""
+        return self.phase is Phase.MOVING and reason in ("REPLACED", "ABORTED")
+
+    def _left_early(self, now: float) -> list[Output]:
+        """The old stream has ended and the next is on its way: nothing to tell. If it should fail, another is made at once."""
+        self.phase, self.wake_at = Phase.BACKING_OFF, now
+        return []
+
     # ---- from phase to phase
+
+    def _begin(self, now: float) -> None:
+        self.phase = Phase.STREAMING
+        self._opened_at = self._heard_at = now
+        self._silence_s, self._move_at, self._welcomed = None, None, False
+        self._forget_unwanted()
+        self.tracker.reconnected()
+        self._set_alarm()
+
+    def _requests(self) -> list[bytes]:
+        """What a new stream begins with."""
+        hello = v1.StreamMarketDataRequest(hello=v1.Hello(client_id=self._client_id))
+        return [bytes(hello), *self.wishes.requests(self.bookmark, self.tracker.points())]
+
+    def _stable(self, now: float) -> bool:
+        return self._welcomed and now - self._opened_at >= self._settings.stable_s
 
     def _back_off(self, reason: str, now: float, pause_s: float | None = None) -> list[Output]:
         """Hang up, and come back after `pause_s`, by default the backoff's next. One that was short-lived waits for both."""
-        stable = self._welcomed and now - self._opened_at >= self._settings.stable_s
+        stable = self._stable(now)
         if stable:
             self._backoff.reset()
         own_s = 0.0 if stable and pause_s is not None else self._backoff.next_s()
@@ -292,7 +363,7 @@ class StreamCore:
         return []
 
     def _set_alarm(self) -> None:
-        if self.phase is not Phase.STREAMING:
+        if not self.streaming:
             return
         if not self._welcomed:
             alarms = [self._opened_at + self._settings.connect_s]

@@ -8,13 +8,12 @@ from typing import Any, Protocol
 from raven.client.changes import Change, Subscribed
 from raven.client.core import Deliver, Notice, Output, Phase, Send, StreamCore
 from raven.client.errors import BufferOverflow, ClientError, SubscriptionRefused
+from raven.client.moving import STREAM_PATH, Move
 from raven.client.runtime import CallOver, Dial, Link, Runtime, Wakeup, reason_of
 from raven.client.wishes import subscribe_request
 from raven.codec.generated.raven import v1
 
 __all__ = ["STREAM_PATH", "Feed", "Sink"]
-
-STREAM_PATH = "/raven.v1.MarketDataService/StreamMarketData"
 
 
 class Sink(Protocol):
@@ -54,7 +53,8 @@ class Feed:
         self._runtime = runtime
         self._dial = dial
         self._on_change = on_change
-        self._link: Link | None = None
+        self._link: Link | None = None  # where requests go
+        self._move: Move | None = None
         self._cancel: Callable[[], None] | None = None
         self._news = runtime.wakeup()
         self._room = runtime.wakeup()
@@ -115,7 +115,7 @@ class Feed:
 
     async def _request(self, data: bytes) -> None:
         """Send it on the stream that stands. Without one the next stream asks for what is wanted then."""
-        if self._link is not None and self.core.phase is Phase.STREAMING:
+        if self._link is not None and (self.core.streaming or self._moved):
             try:
                 await self._link.send(data)
             except OSError:
@@ -126,7 +126,7 @@ class Feed:
     async def _run(self) -> None:
         try:
             while self.core.phase is not Phase.ENDED:
-                if self.core.phase is Phase.BACKING_OFF:
+                if self.core.phase is Phase.BACKING_OFF and not self._moved:
                     await self._pause()
                 else:
                     await self._stream()
@@ -140,34 +140,52 @@ class Feed:
             self._news.set()
             for wakeup, _ in self._answers.values():
                 wakeup.set()
+            await self._end_move()
 
     async def _pause(self) -> None:
+        if self._move is not None:
+            await self._move.settled()
+            if self._moved:
+                return
+            self._move = None
         wake_at = self.core.wake_at or 0.0
         await self._runtime.sleep(max(wake_at - self._runtime.now(), 0.0))
         self._perform(self.core.tick(self._runtime.now()))
 
     async def _stream(self) -> None:
-        """One connection, from dialling to its end."""
+        """One connection, from dialling, or from the end of the one that it was made beside, to its end."""
         link: Link | None = None
         try:
-            link = await self._dial()
-            await link.start(STREAM_PATH)
-            # from here on others may send, behind the first requests
-            requests = self._perform(self.core.opened(self._runtime.now()))
-            for request in requests:
-                await link.send(request)
-            self._link = link
-            while self._streaming():
+            if self._move is not None and self._move.stands is not None:
+                (link, overlap), self._move = self._move.stands, None
+                self._perform(self.core.moved(overlap, self._runtime.now()))
+            else:
+                link = await self._dial()
+                await self._ask(link)
+            while self.core.streaming and not self._moved:
+                self._begin_move(link)
                 await self._step(link)
         except CallOver as over:
-            self._perform(self.core.lost(over.message or over.status, self._runtime.now(), over.status))
+            self._lost(over.message or over.status, over.status)
         except OSError as error:  # TimeoutError is one
             what = f"no server at {self.core.target}" if link is None else f"the connection to {self.core.target} was lost"
-            self._perform(self.core.lost(f"{what}: {reason_of(error)}", self._runtime.now()))
+            self._lost(f"{what}: {reason_of(error)}")
         finally:
-            self._link = None
+            if self._link is link:
+                self._link = None
             if link is not None:
                 await link.aclose()
+
+    async def _ask(self, link: Link) -> None:
+        await link.start(STREAM_PATH)
+        # from here on others may send, behind the first requests
+        for request in self._perform(self.core.opened(self._runtime.now())):
+            await link.send(request)
+        self._link = link
+
+    def _lost(self, reason: str, status: str = "UNAVAILABLE") -> None:
+        if not self._moved:  # else it was closed because another stands
+            self._perform(self.core.lost(reason, self._runtime.now(), status))
 
     async def _step(self, link: Link) -> None:
         """Read once."""
@@ -179,14 +197,37 @@ class Feed:
         except TimeoutError:
             self._perform(self.core.tick(self._runtime.now()))
             return
+        if self._moved:  # what this brought comes on the new one too
+            return
         now = self._runtime.now()
         for message in messages:
             for request in self._perform(self.core.received(message, now)):
                 await link.send(request)
-            if not self._streaming():
+            if not self.core.streaming:
                 return
         if self.core.wake_at is not None and now >= self.core.wake_at:
             self._perform(self.core.tick(now))
+
+    # ---- the stream that is made beside it
+
+    @property
+    def _moved(self) -> bool:
+        return self._move is not None and self._move.stands is not None
+
+    def _begin_move(self, link: Link) -> None:
+        if self.core.phase is Phase.MOVING and (self._move is None or self._move.over):
+            self._move = Move(self.core, self._runtime, self._dial)
+            self._move.start(link, self._take_over)
+
+    def _take_over(self, link: Link) -> None:
+        """From now on requests go there."""
+        self._link = link
+
+    async def _end_move(self) -> None:
+        if self._move is not None:
+            self._move.stop()
+            if self._move.stands is not None:
+                await self._move.stands[0].aclose()
 
     async def _wait_room(self) -> None:
         waited = False
@@ -195,9 +236,6 @@ class Feed:
             await self._room.wait()
         if waited:
             self.core.resumed(self._runtime.now())
-
-    def _streaming(self) -> bool:
-        return self.core.phase is Phase.STREAMING
 
     def _perform(self, outputs: Sequence[Output]) -> list[bytes]:
         """Deliver and tell; what is to be sent."""

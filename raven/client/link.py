@@ -19,18 +19,25 @@ async def dial(runtime: Runtime, address: Address, timeout_s: float) -> GrpcLink
         OSError, TimeoutError: there is none to be had.
     """
     socket = await runtime.open_socket(address, timeout_s)
-    return GrpcLink(socket, GrpcConnection(str(address), address.metadata, scheme="https" if address.tls else "http"))
+    grpc = GrpcConnection(str(address), address.metadata, scheme="https" if address.tls else "http")
+    return GrpcLink(socket, grpc, maybe_tls=address.tls is None)
 
 
 class GrpcLink:
-    """See `raven.client.runtime.Link`."""
+    """See `raven.client.runtime.Link`.
 
-    def __init__(self, socket: Socket, grpc: GrpcConnection) -> None:
+    Args:
+        maybe_tls: a server that hangs up without a word may want TLS.
+    """
+
+    def __init__(self, socket: Socket, grpc: GrpcConnection, *, maybe_tls: bool = False) -> None:
         self._socket = socket
+        self._silent = maybe_tls
         self._grpc = grpc
         self._call = 0
         self._over: CallOver | None = None
         self._broken = False
+        self._closed = False
 
     @property
     def usable(self) -> bool:
@@ -56,7 +63,9 @@ class GrpcLink:
             data = await self._socket.receive_some(timeout_s)
             if not data:
                 self._broken = True
-                raise ConnectionResetError("the connection was closed")
+                hint = " without a word: does the server want TLS?" if self._silent else ""
+                raise ConnectionResetError(f"the connection was closed{hint}")
+            self._silent = False
             messages = self._take(data)
             await self._flush()
             if messages:
@@ -81,8 +90,10 @@ class GrpcLink:
                 raise
 
     async def aclose(self) -> None:
-        """Give up the call and the connection."""
-        self._broken = True
+        """Give up the call and the connection, once; who waits in `receive` gets an OSError."""
+        if self._closed:
+            return
+        self._broken = self._closed = True
         try:
             with suppress(OSError, ProtocolError):
                 self._grpc.close()

@@ -93,7 +93,7 @@ class Link(Protocol):
         """The messages that have come, at least one. CallOver at the end, TimeoutError after `timeout_s`, OSError."""
 
     async def aclose(self) -> None:
-        """Give up the call and the connection."""
+        """Give up the call and the connection; who waits in `receive` gets an OSError. A second time it does nothing."""
 
     @property
     def usable(self) -> bool:
@@ -107,6 +107,26 @@ Dialler = Callable[[Runtime], Awaitable[Link]]
 """The same, told what runs it."""
 
 
+UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
+"""OpenSSL's X509_V_ERR_ codes where the certificate may be good, and nobody that is trusted here says so.
+
+Source: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
+"""
+
+NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"})
+"""OpenSSL's reasons where what came was no TLS at all."""
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = error.verify_message or str(error)
+        known = error.verify_code not in UNKNOWN_AUTHORITY
+        return said if known else f"{said}: trust who signed it (an SSLContext in Python, --ca on the command line)"
+    if error.reason in NO_TLS:
+        return f"what answers there speaks none ({error.reason})"
+    return error.reason or str(error)
+
+
 def reason_of(error: OSError) -> str:
     """Why there is no connection, in words."""
     cause: BaseException | None = error.__cause__
@@ -114,7 +134,7 @@ def reason_of(error: OSError) -> str:
         cause = next((one for one in cause.exceptions if isinstance(one, OSError)), None)
     cause = cause if isinstance(cause, OSError) else error
     if isinstance(cause, ssl.SSLError):
-        return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
+        return f"TLS: {_tls_reason(cause)}"
     if cause.errno and cause.errno > 0:
         return os.strerror(cause.errno)
     if isinstance(error, TimeoutError):

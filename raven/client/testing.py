@@ -35,6 +35,7 @@ __all__ = ["FakeServer"]
 
 START_NS = 1_700_000_000_000_000_000
 TICK_NS = 1_000_000
+STREAM = "/StreamMarketData"
 
 QUICK = Reconnect(base_s=0.001, cap_s=0.01, stable_s=0.0)
 """How clients of a fake server come back: at once."""
@@ -85,6 +86,7 @@ class FakeServer:
         silent: whether nothing is sent on streams, as on a connection that is dead and does not say so.
         accepts: whether connections are taken.
         bookmarks: whether heartbeats have one.
+        draining: whether new streams are refused with UNAVAILABLE, as where the server that drains is the only one.
     """
 
     def __init__(self, *, heartbeat_s: float = 0.0) -> None:
@@ -93,6 +95,7 @@ class FakeServer:
         self.silent = False
         self.accepts = True
         self.bookmarks = True
+        self.draining = False
         self.connections = 0
         self._heartbeat_s = heartbeat_s
         self._states: dict[Topic, _State] = {}
@@ -174,7 +177,7 @@ class FakeServer:
         self.cut()
 
     def drain(self, deadline_s: float = 10.0, retry_after_s: float = 0.0) -> None:
-        """Ask all clients to move."""
+        """Ask all clients to move. Their next stream is taken, as by another server of a group, unless `draining` is set."""
         for link in self._streams():
             message = v1.Draining("drained by a test", round(deadline_s * 1000), self.bookmark, round(retry_after_s * 1000))
             link.control(draining=message)
@@ -220,7 +223,7 @@ class FakeServer:
         status = state.element(state.status, self._now_ns, int(Flag.LOCAL))
         missed = self._missed(state, message)
         if missed is not None:
-            return True, [status, *missed]
+            return True, [*missed, status]
         image = b"" if message.skip_image and state.book is None else state.image()
         if message.bookmark or any(_topic(point.topic) == state.topic for point in message.resume):
             gap = state.element(Gap(GapCause.RESUME_TOO_OLD, state.epoch), self._now_ns, int(Flag.LOCAL))
@@ -294,7 +297,7 @@ class FakeLink:
     async def start(self, path: str, timeout_s: float | None = None) -> None:  # noqa: ARG002  # it answers at once
         """Begin a call."""
         await self._runtime.sleep(0)
-        self._path, self.streaming = path, path.endswith("/StreamMarketData")
+        self._path, self.streaming = path, path.endswith(STREAM)
         self._over = self._over if isinstance(self._over, OSError) else None
 
     async def send(self, message: bytes, *, end: bool = False) -> None:  # noqa: ARG002
@@ -303,6 +306,8 @@ class FakeLink:
         if isinstance(self._over, OSError):
             raise self._over
         if not self.streaming:
+            if self._path.endswith(STREAM):
+                return  # it was refused
             try:
                 self._messages.append(self._server.answer(self._path, message))
                 self.end(CallOver("OK", ""))
@@ -314,7 +319,9 @@ class FakeLink:
         self._answer(request)
 
     def _answer(self, request: v1.StreamMarketDataRequest) -> None:
-        if request.hello is not None:
+        if request.hello is not None and self._server.draining:
+            self.end(CallOver("UNAVAILABLE", "the fake server is shutting down"))
+        elif request.hello is not None:
             self._server.welcome(self, request.hello.client_id)
         elif request.subscribe is not None:
             self._server.subscribe(self, request.subscribe)

@@ -46,9 +46,14 @@ class Wish:
 
 
 class Wishes:
-    """The subscriptions of one stream, by id."""
+    """The subscriptions of one stream, by id.
+
+    Attributes:
+        version: another one after each change of what is wanted.
+    """
 
     def __init__(self, messages: Iterable[v1.Subscription] = (), *, covered: bool = False) -> None:
+        self.version = 0
         self._wishes: dict[str, Wish] = {}
         self._names = 0
         for message in messages:
@@ -56,6 +61,11 @@ class Wishes:
 
     def __len__(self) -> int:
         return len(self._wishes)
+
+    @property
+    def names(self) -> list[str]:
+        """Their ids."""
+        return list(self._wishes)
 
     def add(self, message: v1.Subscription, *, covered: bool = False, late: bool = False) -> str:
         """One more, or, under an id that is there, another in its place; its id."""
@@ -65,11 +75,13 @@ class Wishes:
         kinds = frozenset(Kind(int(kind)) for kind in wanted.kinds)
         selector = Selector(wanted.venue, wanted.symbol, kinds, wanted.variant)
         self._wishes[message.id] = Wish(message, selector, covered=covered, late=late)
+        self.version += 1
         return message.id
 
     def remove(self, name: str) -> Selector | None:
         """This one not any more; what it was."""
         wish = self._wishes.pop(name, None)
+        self.version += wish is not None
         return wish.selector if wish is not None else None
 
     def accepted(self, name: str) -> None:

@@ -17,7 +17,7 @@ def test_events_are_joined_up_to_the_next_control() -> None:
     outbox.put(b"c")
     assert [outbox.take(b"!") for _ in range(4)] == [b"ab!", b"CONTROL!", b"c!", None]
     assert outbox.empty
-    assert (len(outbox), outbox.bytes_queued, outbox.events_sent) == (0, 0, 3)
+    assert (len(outbox), outbox.bytes_queued, outbox.sent.events) == (0, 0, 3)
 
 
 def test_what_comes_after_a_take_goes_into_the_next_message() -> None:

@@ -233,34 +233,122 @@ class TestMoving:
     def draining(self, deadline_s: float, retry_s: float) -> bytes:
         return message(draining=v1.Draining("restart", round(deadline_s * 1000), b"D", round(retry_s * 1000)))
 
-    def test_it_moves_after_its_share_of_the_spread_with_data_until_then(self) -> None:
+    def moving(self, core: StreamCore, now: float = 20.0) -> StreamCore:
+        """Its share of the spread has passed."""
+        streaming(core, 0.0)
+        core.received(self.draining(10, 2), now)
+        assert core.wake_at == now + 2
+        core.tick(now + 2)
+        assert core.phase is Phase.MOVING
+        return core
+
+    def test_it_makes_the_next_stream_before_it_leaves_the_old_one(self) -> None:
         core = streaming(new_core(), 0.0)
         outputs = core.received(self.draining(10, 2), 20.0)
         assert outputs == [Deliver([], b"D"), Notice(Moving("restart", 2.0))]
-        assert core.wake_at == 22.0
         assert summary(events_of(core.received(element(1), 21.0))) == [1]
         core.tick(22.0)
-        assert (core.phase, core.wake_at) == (Phase.BACKING_OFF, 22.0)
-        core.tick(22.0)
-        (_, subscribe) = requests_of(core.opened(22.0))
+        assert core.phase is Phase.MOVING
+        requests, overlap = core.overlap()
+        hello, subscribe = map(v1.StreamMarketDataRequest.parse, requests)
+        assert hello.hello is not None
         assert subscribe.subscribe is not None
         assert subscribe.subscribe.subscriptions[0].bookmark == b"D"
+        assert summary(events_of(core.received(element(2) + element(3), 22.1))) == [2, 3]  # the old one goes on
+        for told in (WELCOME, subscribed(), element(1) + element(2) + element(3) + element(4)):
+            overlap.take(told)
+        assert overlap.ready
+        outputs = core.moved(overlap, 22.2)
+        assert [type(change) for change in changes_of(outputs)] == [Connected, Subscribed]
+        assert summary(events_of(outputs)) == [4]
+        assert (core.phase, core.tracker.duplicates, core.tracker.gaps_made) == (Phase.STREAMING, 3, 0)
+        assert summary(events_of(core.received(element(5), 22.3))) == [5]
+
+    def test_what_the_next_server_does_not_remember_is_told(self) -> None:
+        core = self.moving(new_core())
+        core.received(element(1), 22.0)
+        _, overlap = core.overlap()
+        for told in (WELCOME, subscribed(), element(9, flags=1, epoch=8), element(10, epoch=8)):
+            overlap.take(told)
+        assert summary(events_of(core.moved(overlap, 23.0))) == [(GapCause.NEW_EPOCH, 2, 0), 9, 10]
+
+    @pytest.mark.parametrize(
+        ("told", "why"),
+        [
+            ([WELCOME], ""),
+            ([subscribed()], ""),
+            ([WELCOME, subscribed(accepted=False, field="selector.symbol", error="not yet")], "selector.symbol: not yet"),
+            ([WELCOME, message(draining=v1.Draining("also"))], "the server there is going away too"),
+            ([message(goodbye=v1.Goodbye(v1.GoodbyeReason.DRAINED))], "the server there is going away too"),
+        ],
+    )
+    def test_a_server_that_does_not_take_it_is_not_moved_to(self, told: list[bytes], why: str) -> None:
+        _, overlap = self.moving(new_core()).overlap()
+        for one in told:
+            overlap.take(one)
+        assert (overlap.ready, overlap.refused) == (False, why)
+        assert overlap.settled == bool(why)
+
+    def test_nor_is_one_that_was_asked_for_what_is_not_wanted_any_more(self) -> None:
+        core = self.moving(new_core())
+        _, overlap = core.overlap()
+        core.wishes.add(subscription_message(selector("sim/ETH-USDT", "trade")), late=True)
+        overlap.take(WELCOME)
+        overlap.take(subscribed())
+        assert (overlap.ready, overlap.settled) == (False, True)
+
+    def test_attempts_are_made_at_the_usual_pauses_as_long_as_there_is_time(self) -> None:
+        core = self.moving(new_core())
+        assert [core.stayed(now) for now in (22.0, 23.0, 25.0)] == [1.0, 2.0, 4.0]
+        assert core.stayed(29.0) is None  # 8 more would be behind the deadline
+        assert core.phase is Phase.STREAMING
+        assert summary(events_of(core.received(element(1), 29.1))) == [1]
+        core.lost("drained", 30.0, "OK")
+        assert core.phase is Phase.BACKING_OFF
+        assert core.stayed(30.0) is None
+
+    def test_the_end_of_the_old_stream_is_not_the_end_of_the_move(self) -> None:
+        core = self.moving(new_core(client_id="me"))
+        _, overlap = core.overlap()
+        replaced = message(goodbye=v1.Goodbye(v1.GoodbyeReason.REPLACED, "another stream has it", False))
+        assert core.received(replaced, 22.0) == []  # that other one is its own
+        assert core.lost("", 22.0, "ABORTED") == []
+        assert (core.phase, core.wake_at, core.error) == (Phase.BACKING_OFF, 22.0, None)
+        overlap.take(WELCOME)
+        overlap.take(subscribed())
+        core.moved(overlap, 22.1)
+        assert core.phase is Phase.STREAMING
+        core.received(replaced, 23.0)
+        assert type(core.error) is Replaced
+
+    def test_an_old_stream_that_falls_silent_is_lost_as_ever(self) -> None:
+        core = self.moving(new_core())
+        assert core.wake_at == 35.0
+        (lost,) = changes_of(core.tick(35.0))
+        assert isinstance(lost, Lost)
 
     def test_it_moves_before_the_deadline_whatever_the_spread(self) -> None:
         core = streaming(new_core(), 0.0)
         core.received(self.draining(3, 60), 20.0)
         assert core.wake_at == 22.5
 
-    def test_a_server_that_drains_at_once_again_is_not_hammered(self) -> None:
-        core = new_core()
+    def test_asked_twice_it_moves_once(self) -> None:
+        core = self.moving(new_core())
+        assert core.received(self.draining(10, 0), 22.5) == [Deliver([], b"D")]
+        assert core.phase is Phase.MOVING
+
+    def test_servers_that_all_drain_at_once_are_not_run_round(self) -> None:
+        core = streaming(new_core(), 0.0)
         pauses = []
         for now in (0.0, 100.0, 200.0):
-            streaming(core, now)
             core.received(self.draining(10, 0), now)
-            core.tick(now)
             assert core.wake_at is not None
             pauses.append(core.wake_at - now)
             core.tick(core.wake_at)
+            _, overlap = core.overlap()
+            overlap.take(WELCOME)
+            overlap.take(subscribed())
+            core.moved(overlap, now + 100.0)
         assert pauses == [1, 2, 4]
 
 

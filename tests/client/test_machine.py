@@ -10,9 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from raven.client.core import Output, Phase, StreamCore
 from raven.client.events import GapEvent, StreamEvent
+from raven.client.overlap import Overlap
 from raven.client.selectors import selector
 from raven.client.testing import FakeLink, FakeServer
 from raven.client.wishes import Wishes, subscription_message
+from raven.codec.generated.raven import v1
 from raven.model.events import Flag, State, Trade
 from raven.model.topic import Kind, Topic
 from tests.client.history import faults
@@ -47,20 +49,56 @@ class Streaming(RuleBasedStateMachine):
         self.lossless = True
         self.seen_bookmarks: list[bytes] = []
         self.link: FakeLink | None = None
+        self.beside: tuple[FakeLink, Overlap] | None = None  # the stream that is being made while `link` goes on
         self.connect()
 
     def connect(self) -> None:
-        self.link = FakeLink(self.server, _Still())  # type: ignore[arg-type]
-        self.server._links.append(self.link)
-        self.link.streaming = True
+        self.abandon()
+        self.link = self.dial()
         for request in requests_of(self.core.opened(self.now)):
             self.link._answer(request)
 
+    def dial(self) -> FakeLink:
+        link = FakeLink(self.server, _Still())  # type: ignore[arg-type]
+        self.server._links.append(link)
+        link.streaming = True
+        return link
+
+    def abandon(self) -> None:
+        if self.beside is not None:
+            self.server.left(self.beside[0])
+            self.beside = None
+
     def take(self, outputs: list[Output]) -> None:
         self.record += events_of(outputs)
-        if self.core.phase is not Phase.STREAMING and self.link is not None:
+        if not self.core.streaming and self.link is not None:
             self.server.left(self.link)
             self.link = None
+
+    @precondition(lambda self: self.core.phase is Phase.MOVING and self.beside is None)
+    @rule()
+    def dial_beside(self) -> None:
+        requests, overlap = self.core.overlap()
+        self.beside = self.dial(), overlap
+        for request in requests:
+            self.beside[0]._answer(v1.StreamMarketDataRequest.parse(request))
+
+    @precondition(lambda self: self.beside is not None)
+    @rule(count=st.integers(1, 3))
+    def deliver_beside(self, count: int) -> None:
+        """What comes on the new stream; when it is ready, it takes over, also after the old one has ended."""
+        assert self.beside is not None
+        link, overlap = self.beside
+        for _ in range(min(count, len(link._messages))):
+            overlap.take(link._messages.popleft())
+        if overlap.ready:
+            old, self.link, self.beside = self.link, link, None
+            if old is not None:
+                self.server.left(old)
+            self.take(self.core.moved(overlap, self.now))
+        elif overlap.refused:
+            self.abandon()
+            self.core.stayed(self.now)
 
     @precondition(lambda self: self.link is not None)
     @rule(count=st.integers(1, 5))
@@ -123,6 +161,7 @@ class Streaming(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.lossless = False
+        self.abandon()
         self.server.restart()
 
     @rule(seconds=st.floats(0, 20))
@@ -130,7 +169,7 @@ class Streaming(RuleBasedStateMachine):
         self.now += seconds
         self.take(self.core.tick(self.now))
 
-    @precondition(lambda self: self.core.phase is not Phase.STREAMING)
+    @precondition(lambda self: not self.core.streaming)
     @rule()
     def come_back(self) -> None:
         self.now = max(self.core.wake_at or self.now, self.now)

@@ -109,19 +109,73 @@ class TestWithoutSockets:
 
         await self.play(shell, script)
 
-    async def test_a_server_that_drains_is_left_before_it_goes(self, shell: Any) -> None:
+    async def test_a_server_that_drains_is_left_when_the_next_stream_stands(self, shell: Any) -> None:
         async def script(server: FakeServer, client: Client) -> None:
             changes: list[Any] = []
             server.publish(NAME, *some(2))
             stream = client.stream("sim/BTC-USDT", on_change=changes.append)
-            await read(stream, 1)
-            server.drain(deadline_s=10.0, retry_after_s=0.0)
+            record = await read(stream, 1)
+            for round_number in range(2, 5):
+                server.bookmarks = round_number % 2 == 0  # else it goes on behind each topic
+                server.drain(deadline_s=10.0, retry_after_s=0.0)
+                while not any(isinstance(change, Connected) and change.streams == round_number for change in changes):
+                    server.publish(NAME, *some(3))
+                    record += await read(stream, 3)
+            server.publish(NAME, *some(3))
+            record += await read(stream, 3)
+            assert [event.sequence for event in record] == list(range(2, record[-1].sequence + 1))
+            assert [change for change in changes if isinstance(change, Lost)] == []
+            while len(server._streams()) > 1:  # the old ones are closed
+                await client.latest("sim/*")
+
+        await self.play(shell, script)
+
+    async def test_where_every_server_drains_the_old_stream_is_read_to_its_end(self, shell: Any) -> None:
+        async def script(server: FakeServer, client: Client) -> None:
+            changes: list[Any] = []
             server.publish(NAME, *some(2))
-            assert [event.sequence for event in await read(stream, 2)] == [3, 4]
+            stream = client.stream("sim/BTC-USDT", on_change=changes.append)
+            record = await read(stream, 1)
+            server.draining = True
+            server.drain(deadline_s=10.0, retry_after_s=0.0)
+            tried = server.connections
+            while server.connections < tried + 3:
+                server.publish(NAME, *some(1))
+                record += await read(stream, 1)
+            assert not any(isinstance(change, Lost) for change in changes)
+            server.publish(NAME, *some(2))
+            server.goodbye()
+            record += await read(stream, 2)
+            server.draining = False
+            server.publish(NAME, *some(2))
+            record += await read(stream, 2)
+            assert [event.sequence for event in record] == list(range(2, record[-1].sequence + 1))
+            assert any(isinstance(change, Lost) for change in changes)
+
+        await self.play(shell, script)
+
+    async def test_what_is_subscribed_to_during_a_move_is_there_behind_it(self, shell: Any) -> None:
+        async def script(server: FakeServer, client: Client) -> None:
+            changes: list[Any] = []
+            server.publish(NAME, *some(2))
+            server.publish("sim/ETH-USDT/trade", *some(1))
+            stream = client.stream("sim/BTC-USDT", on_change=changes.append)
+            await read(stream, 1)
+            server.draining = True  # attempts are made and refused, until the subscription has been added
+            server.drain(deadline_s=10.0, retry_after_s=0.0)
+            tried = server.connections
+            while server.connections == tried:
+                server.publish(NAME, *some(1))
+                await read(stream, 1)
+            result = await stream.subscribe("sim/ETH-USDT/trade")
+            server.draining = False
+            assert [event.topic.symbol for event in await read(stream, 1)] == ["ETH-USDT"]
             while not any(isinstance(change, Connected) and change.streams == 2 for change in changes):
                 server.publish(NAME, *some(1))
                 await read(stream, 1)
-            assert any(isinstance(change, Lost) for change in changes)
+            server.publish("sim/ETH-USDT/trade", *some(1))
+            assert [(event.topic.symbol, event.sequence) for event in await read(stream, 1)] == [("ETH-USDT", 2)]
+            await stream.unsubscribe(result.id)
 
         await self.play(shell, script)
 

@@ -40,7 +40,7 @@ async def test_tail_goes_on_over_a_restart_and_says_what_will_not_come() -> None
     server = Server()
     tail: trio.Process | None = None
     try:
-        async with server.running():
+        async with server.running(RAVEN_SERVER_DRAIN_S="1"):
             command = raven_command("tail", "sim/BTC-USDT/trade", "--json", "--server", server.target)
             tail = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
             assert tail.stdout is not None

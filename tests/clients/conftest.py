@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -38,10 +39,16 @@ def tool(request: pytest.FixtureRequest) -> Tool:
     return TOOLS[request.param]()
 
 
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Example]:
+    """The example in a language, made ready outside of the repository, once."""
+    return cache(lambda language: EXAMPLES_BY_LANGUAGE[language](tmp_path_factory.mktemp(language)))
+
+
 @pytest.fixture(scope="session", params=list(EXAMPLES_BY_LANGUAGE))
-def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Example:
-    """Each example, made ready outside of the repository."""
-    return EXAMPLES_BY_LANGUAGE[request.param](tmp_path_factory.mktemp(request.param))
+def example(request: pytest.FixtureRequest, examples: Callable[[str], Example]) -> Example:
+    """Each example."""
+    return examples(request.param)
 
 
 @pytest.fixture

@@ -119,6 +119,9 @@ def go_example(out: Path) -> Example:
     return Example("go", [str(out / "client")], {})
 
 
+COMING_BACK = ("node", "go")
+"""Languages whose examples come back after a break; in Python that is what the client library is for."""
+
 EXAMPLES_BY_LANGUAGE: dict[str, Callable[[Path], Example]] = {
     "python": python_example,
     "node": node_example,

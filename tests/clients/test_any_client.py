@@ -6,6 +6,7 @@ import json
 import queue
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -212,8 +213,8 @@ async def test_ctrl_c_ends_an_example(example: Example, raven: Server, capfd: py
     assert capfd.readouterr().err == ""
 
 
-async def test_an_example_tells_that_the_server_goes(example: Example) -> None:
-    server = Server()
+async def test_the_example_that_does_not_come_back_tells_that_the_server_goes(examples: Callable[[str], Example]) -> None:
+    server, example = Server(), examples("python")
     command = [*example.command, server.target, "1000000"]
     async with server.running(RAVEN_SERVER_DRAIN_S="0.5") as process, open_conversation(command, example.env) as talk:
         await talk.receive_lines_until("event")

@@ -32,7 +32,7 @@ def raven_command(*arguments: str) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without what would configure Raven."""
-    ours = ("RAVEN_", "SERVER_", "HEALTH_", "METRICS_", "RUST_")
+    ours = ("RAVEN_", "SERVER_", "HEALTH_", "METRICS_", "RUST_", "REDIS_", "INFLUXDB_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**clean, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **more}
 
