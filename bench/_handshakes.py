@@ -49,15 +49,21 @@ class Greeting:
         return asdict(self)
 
 
-def raven(selectors: Sequence[tuple[str, str]], *, window: int = WINDOW) -> Greeting:
+def raven(
+    selectors: Sequence[tuple[str, str]], *, window: int = WINDOW, client_id: str = "", bookmark: bytes = b""
+) -> Greeting:
     """StreamMarketData with a Subscribe: Welcome, SubscribeResponse and the statuses come first.
 
     Args:
         selectors: venue and symbol of each subscription, of trades.
+        bookmark: of an earlier stream, to go on behind it; then what was missed comes before the statuses.
     """
-    subscriptions = [v1.Subscription(selector=v1.TopicSelector(venue, symbol, [v1.Kind.TRADE])) for venue, symbol in selectors]
+    subscriptions = [
+        v1.Subscription(selector=v1.TopicSelector(venue, symbol, [v1.Kind.TRADE]), bookmark=bookmark)
+        for venue, symbol in selectors
+    ]
     requests = (
-        v1.StreamMarketDataRequest(hello=v1.Hello()),
+        v1.StreamMarketDataRequest(hello=v1.Hello(client_id=client_id)),
         v1.StreamMarketDataRequest(subscribe=v1.SubscribeRequest(subscriptions=subscriptions)),
     )
     call = _call("/raven.v1.MarketDataService/StreamMarketData", [bytes(request) for request in requests], window)

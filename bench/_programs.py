@@ -17,7 +17,7 @@ from typing import Any
 
 from _meter import pin
 
-__all__ = ["LOAD_CORE", "SERVER_CORE", "Program", "get_ready", "open_program", "python", "resident_bytes"]
+__all__ = ["LOAD_CORE", "SERVER_CORE", "Program", "allow_files", "get_ready", "open_program", "python", "resident_bytes"]
 
 HERE = Path(__file__).resolve().parent
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -101,6 +101,11 @@ def resident_bytes(process_id: int) -> int:
 def get_ready() -> None:
     """As many open files as the runs need, for this process and those that it starts; and SIGTERM ends those too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    allow_files(FILES)
+
+
+def allow_files(count: int) -> None:
+    """So many open files for this process, as far as the system's own limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < FILES:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard) if hard > 0 else FILES, hard))
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard) if hard > 0 else count, hard))

@@ -233,6 +233,12 @@ class Outbox:
         if not self._sealed:
             self._queue.append(replay)
 
+    @property
+    def replay_at_end(self) -> Replay | None:
+        """What was put last, if that is what its client has missed."""
+        last = self._queue[-1] if self._queue else None
+        return last if isinstance(last, Replay) else None
+
     def put_control(self, message: bytes) -> None:
         """Append one whole control message."""
         self._settle()

@@ -34,22 +34,36 @@ class Replay:
         self._position = position
         self._after = dict(after)
         self._on_head = on_head
+        self._begun = False
         self.done = False
+
+    def join(self, ring: Ring, position: int, after: Mapping[TopicState, int]) -> bool:
+        """More topics from the same place on, so that the ring is gone through once; whether they could be taken.
+
+        Clients subscribe to many topics by name, each behind the same bookmark.
+        """
+        if self._begun or ring is not self._ring or position != self._position:
+            return False
+        self._after.update(after)
+        return True
 
     def take(self, room: int, now_ns: int) -> list[bytes]:
         """The next elements, of about `room` bytes; `done` says whether they are the last."""
         if self._position < self._ring.first:
             return self._finish(self._leap(now_ns), now_ns)
+        self._begun = True
         elements: list[bytes] = []
-        after = self._after
-        for state, sequence, element in self._ring.read(self._position):
+        after, passed = self._after, self._position
+        for state, sequence, element in self._ring.read(passed):
             if sequence > after.get(state, sequence):
                 if room < len(element) and elements:
+                    self._position = passed
                     return elements
                 room -= len(element)
                 elements.append(element)
                 after[state] = sequence
-            self._position += 1
+            passed += 1
+        self._position = passed
         return self._finish(elements, now_ns)
 
     def _leap(self, now_ns: int) -> list[bytes]:

@@ -17,6 +17,9 @@ __all__ = ["BOOK_TOP_DEPTHS", "BehindListener", "Listeners", "PacedListener", "R
 BOOK_TOP_DEPTHS = (5, 20, 50)
 """The variants of BOOK_TOP that are derived from a kept book."""
 
+STATUS_KEPT_NS = 1_000_000_000
+"""A status that is said to one client is said to others for so long as it was made for the first."""
+
 _LIVE = State.LIVE  # asked for twice an event, and looking a member up through its class is most of what that costs
 
 
@@ -72,6 +75,7 @@ class TopicState:
     __slots__ = (
         "_conflated",
         "_image",
+        "_said",
         "adopted",
         "audiences",
         "book",
@@ -112,6 +116,7 @@ class TopicState:
         self.audiences: dict[Listeners, None] = {}  # ordered, and quick to leave
         self.paced: dict[BehindListener, PacedListener] = {}  # of clients that want it at a pace of their own
         self._image: tuple[int, bytes] = (0, b"")
+        self._said: tuple[TopicStatus, int, int, bytes] = (self.status, -1, 0, b"")
         self._conflated: tuple[int, int, bytes] = (0, 0, b"")
 
     @property
@@ -149,8 +154,15 @@ class TopicState:
         return element
 
     def status_element(self, now_ns: int) -> bytes:
-        """The topic's status as an `events` element flagged LOCAL, which takes no sequence."""
-        return self.local_element(self.status, now_ns, self.sequence)
+        """The topic's status as an `events` element flagged LOCAL, which takes no sequence.
+
+        Made once a sequence and second at most, however many clients come back at that time.
+        """
+        status, sequence, said_ns, element = self._said
+        if status is not self.status or sequence != self.sequence or not 0 <= now_ns - said_ns < STATUS_KEPT_NS:
+            element = self.local_element(self.status, now_ns, self.sequence)
+            self._said = self.status, self.sequence, now_ns, element
+        return element
 
     def local_element(self, payload: Payload, now_ns: int, sequence: int) -> bytes:
         """What is said to one client alone, behind its event `sequence` of this topic."""

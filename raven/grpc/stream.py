@@ -24,7 +24,7 @@ from raven.codec.generated.raven import v1
 from raven.errors import InvalidValue, RequestError
 from raven.grpc.admission import Admission
 from raven.grpc.requests import check_client_id, subscription_message
-from raven.grpc.subscribing import Outcome, encode_control, parse_unsubscribe, result_messages, subscribe_all
+from raven.grpc.subscribing import Outcome, encode_control, encode_subscribed, parse_unsubscribe, subscribe_all
 from raven.grpc.writer import StreamWriter
 
 __all__ = ["ClientStreams", "StreamSettings"]
@@ -244,8 +244,7 @@ class Call:
 
     def _answer_subscribe(self, request: v1.SubscribeRequest) -> None:
         outcomes = self._subscribe(request.subscriptions)
-        answer = v1.SubscribeResponse(result_messages(outcomes), request.request_id)
-        self.client.outbox.put_control(encode_control(subscribed=answer))
+        self.client.outbox.put_control(encode_subscribed(outcomes, request.request_id))
         self.put_images(_accepted(outcomes))
 
     def _subscribe(self, messages: Sequence[v1.Subscription]) -> list[Outcome]:
