@@ -1,8 +1,8 @@
 """The composition root: makes every part, hands each what it needs, and owns the nursery tree.
 
-ops > serving > feeds, each inside the one before, so that shutdown is written in the structure: readiness goes false and health
-says NOT_SERVING, clients get Draining while feeds run on, until the last client has left or the deadline has passed; then feeds
-end and the broker with them, then gRPC, and ops last.
+ops > stores > serving > feeds, each inside the one before, so that shutdown is written in the structure: readiness goes false
+and health says NOT_SERVING, clients get Draining while feeds run on, until the last client has left or the deadline has passed;
+then feeds end and the broker with them, then gRPC, then the stores, which write what is still missing, and ops last.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from raven.adapter.batch import Batch
 from raven.broker import Broker, BrokerLimits, OutboxLimits
 from raven.broker.carryover import FeedCarryover, adopt, hand_over
 from raven.broker.ring import RingLimits
+from raven.broker.topics import BOOK_TOP_DEPTHS
 from raven.config import Config, ResolvedFeed
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState, FeedStatistics
@@ -34,12 +35,19 @@ from raven.grpc.tls import load_tls
 from raven.instruments import Instruments
 from raven.model.events import StatusCause
 from raven.model.topic import Kind, Topic
+from raven.ops.endpoints import EndpointCollector, endpoint_health
 from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
 from raven.ops.watchdog import LoopStatistics, Watchdog
 from raven.ops.web import health_app, metrics_app, serve_http
 from raven.store import open_data_dir, save_recent, take_recent
+from raven.store.blocks import HistoryStore
+from raven.store.latest import LatestStatistics, LatestWriter, open_latest
+from raven.store.opening import endpoint_statistics, open_history
+from raven.store.query import StoredHistory
+from raven.store.recorder import Recorder, RecorderStatistics
+from raven.store.sqlite import SqliteHistory, SqliteStatistics
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
 
 __all__ = ["Addresses", "App"]
@@ -111,10 +119,22 @@ class App:
             self.instruments,
             on_connections=self.instruments.active_connections.set,
         )
+        self.latest = _latest(config, self.broker, data_dir)
+        self.history: HistoryStore | None = None  # from before the first client to behind the last
+        self.recorder: Recorder | None = None
         self.watchdog = Watchdog()
         self._registry.register(
-            StatisticsCollector(__version__, self.broker.statistics, self.supervisor.statistics, self.watchdog.statistics)
+            StatisticsCollector(
+                __version__,
+                self.broker.statistics,
+                self.supervisor.statistics,
+                self.watchdog.statistics,
+                self.latest.statistics if self.latest else None,
+                self._history_statistics,
+                self._history_files,
+            )
         )
+        self._registry.register(EndpointCollector(lambda: endpoint_statistics(self.history)))
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a signal or cancellation. Reports started, with its addresses, when clients can connect.
@@ -134,19 +154,41 @@ class App:
                 await ops.start(self.watchdog.run)
                 await ops.start(serve_http, health_app(self.health), sockets.health)
                 await ops.start(serve_http, metrics_app(self._registry), sockets.metrics)
-                async with trio.open_nursery() as serving:
-                    await serving.start(self.grpc.run, sockets.grpc)
-                    async with trio.open_nursery() as feeds:
-                        await feeds.start(self.broker.run, self._receive)
-                        await feeds.start(self.supervisor.run)
-                        self._phase = Phase.SERVING
-                        log.info("serving", **attrs.asdict(addresses), version=__version__)
-                        task_status.started(addresses)
-                        await self._drain_at(signals)
-                        feeds.cancel_scope.cancel()
-                    serving.cancel_scope.cancel()
+                async with open_history(self._config.history, self._data_dir) as history, trio.open_nursery() as stores:
+                    await self._start_recorder(history, stores)
+                    if self.latest is not None:
+                        await self.latest.restore({feed.spec.name: _topics(feed) for feed in self._feeds})
+                        await stores.start(self.latest.run)
+                    async with trio.open_nursery() as serving:
+                        await serving.start(self.grpc.run, sockets.grpc)
+                        async with trio.open_nursery() as feeds:
+                            await feeds.start(self.broker.run, self._receive)
+                            await feeds.start(self.supervisor.run)
+                            self._phase = Phase.SERVING
+                            log.info("serving", **attrs.asdict(addresses), version=__version__)
+                            task_status.started(addresses)
+                            await self._drain_at(signals)
+                            feeds.cancel_scope.cancel()
+                        serving.cancel_scope.cancel()
+                    stores.cancel_scope.cancel()
+                self.history = None
                 ops.cancel_scope.cancel()
         log.info("stopped")
+
+    async def _start_recorder(self, history: HistoryStore | None, stores: trio.Nursery) -> None:
+        """From here on everything that is published is kept."""
+        self.history = history
+        if history is not None:
+            times = self._config.history
+            self.recorder = Recorder(history, self.broker.directory, commit_s=times.commit_s, image_s=times.image_s)
+            await stores.start(self.recorder.run)
+            self.grpc.historical.history = StoredHistory(history, self.recorder.flush)
+
+    def _history_files(self) -> SqliteStatistics | None:
+        return self.history.statistics() if isinstance(self.history, SqliteHistory) else None
+
+    def _history_statistics(self) -> RecorderStatistics | None:
+        return self.recorder.statistics() if self.recorder is not None else None
 
     @contextmanager
     def _recent_events(self) -> Iterator[None]:
@@ -179,7 +221,13 @@ class App:
             time.monotonic() - self._started,
             self._phase,
             len(self.broker.clients),
-            (Component("grpc", Condition.OK, f"{self.grpc.connections} connections"), _loop_health(self.watchdog.statistics())),
+            (
+                Component("grpc", Condition.OK, f"{self.grpc.connections} connections"),
+                _loop_health(self.watchdog.statistics()),
+                *([_history_health(self.recorder.statistics())] if self.recorder else ()),
+                *(endpoint_health(endpoint) for endpoint in endpoint_statistics(self.history)),
+                *([_cache_health(self.latest.statistics())] if self.latest else ()),
+            ),
             tuple(_feed_health(feed) for feed in self.supervisor.statistics()),
         )
 
@@ -242,6 +290,18 @@ def _configured(feed: ResolvedFeed) -> ConfiguredFeed:
     return ConfiguredFeed(feed.spec, feed.adapter, feed.entry.name, feed.entry.version, feed.book_top, feed.reader)
 
 
+def _topics(feed: ResolvedFeed) -> frozenset[Topic]:
+    """What a feed carries, with what is derived from it."""
+    books = [topic for topic in feed.spec.topics if topic.kind is Kind.BOOK and feed.book_top]
+    tops = (book._replace(kind=Kind.BOOK_TOP, variant=str(depth)) for book in books for depth in BOOK_TOP_DEPTHS)
+    return frozenset((*feed.spec.topics, *tops))
+
+
+def _latest(config: Config, broker: Broker, data_dir: Path | None) -> LatestWriter | None:
+    store = open_latest(config.cache, data_dir)
+    return LatestWriter(store, broker, config.cache.write_s, random=random.Random()) if store is not None else None
+
+
 def _broker_limits(config: Config) -> BrokerLimits:
     server = config.server
     outbox = OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max)
@@ -275,6 +335,22 @@ def _loop_health(loop: LoopStatistics) -> Component:
     if loop.well:
         return Component("loop", Condition.OK)
     return Component("loop", Condition.FAILED, f"it was held {loop.stalls} times, the last {loop.since_stall_s:.0f} s ago")
+
+
+def _history_health(history: RecorderStatistics) -> Component:
+    if history.failing_s is not None:
+        text = f"nothing can be written for {history.failing_s:.0f} s, {history.behind} events wait: {history.error}"
+        return Component("history", Condition.DEGRADED, text)
+    if history.losing:
+        return Component("history", Condition.DEGRADED, "it is behind, and events are lost")
+    return Component("history", Condition.OK)
+
+
+def _cache_health(cache: LatestStatistics) -> Component:
+    if cache.away_s is None:
+        return Component("cache", Condition.OK, cache.backend)
+    text = f"{cache.backend} is away for {cache.away_s:.0f} s, latest values are served from memory: {cache.error}"
+    return Component("cache", Condition.DEGRADED, text)
 
 
 def _feed_health(feed: FeedStatistics) -> FeedHealth:

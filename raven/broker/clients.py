@@ -197,6 +197,7 @@ class Clients:
         for state in states:
             client.attach(state, subscription)
         self._moved[client] = None
+        client.outbox.bookmark = b""  # until it has the images, or what it missed
         if subscription.resume is None:
             return Result(subscription.id, accepted=True, topics=len(states))
         plan = client.plans[subscription.id] = plan_resume(subscription.resume, fresh, self._directory.rings, client.outbox)
@@ -210,6 +211,17 @@ class Clients:
     def kept(self, client_id: str) -> list[Subscription]:
         """The subscriptions that a client that is away would take up."""
         return self._kept.get(client_id)
+
+    def remembered(self) -> Iterator[tuple[str, Mapping[str, Subscription], float]]:
+        """Of every client that may come back its subscriptions, and for how many seconds they are kept from now on."""
+        for client in self:
+            if client.named:
+                yield client.client_id, client.subscriptions, self.limits.kept_s
+        yield from self._kept.remaining()
+
+    def remember(self, client_id: str, subscriptions: Iterable[Subscription], remaining_s: float) -> None:
+        """`KeptSubscriptions.restore`."""
+        self._kept.restore(client_id, subscriptions, remaining_s)
 
     def keep(self, client_id: str, subscription: Subscription) -> Result:
         """Check one subscription of a client that is away, and keep it for its return."""
@@ -239,18 +251,22 @@ class Clients:
         now_ns = self._now_ns()
         outbox, plan = client.outbox, client.plans.pop(subscription.id, NO_PLAN)
         for state in self._directory.matching((subscription.selector,)):
-            if state in client.catching_up or state in plan.continued:
+            wanted = subscription.id in client.topics.get(state, ())  # not if another has taken its id meanwhile
+            if not wanted or state in client.catching_up or state in plan.continued:
                 continue
-            outbox.put(state.status_element(now_ns))
+            elements = [state.status_element(now_ns)]
             if (gap := plan.too_old.get(state)) is not None:
-                outbox.put(state.local_element(gap, now_ns, state.sequence))
+                elements.append(state.local_element(gap, now_ns, state.sequence))
             image = state.image()
             if image is not None and (gap is not None or state.book is not None or not subscription.skip_image):
-                outbox.put_image(state, image)
+                elements.append(image)
+            outbox.put_state(state, elements)
         for start in plan.starts():
-            replay = Replay(start.ring, start.position, start.after, partial(self._caught_up, client))
+            replay = outbox.replay_at_end
+            if replay is None or not replay.join(start.ring, start.position, start.after):
+                replay = Replay(start.ring, start.position, start.after, partial(self._caught_up, client))
+                outbox.put_replay(replay)
             client.catching_up.update(dict.fromkeys(start.after, replay))
-            outbox.put_replay(replay)
 
     def _caught_up(self, client: Client, states: Iterable[TopicState]) -> None:
         client.caught_up(states)

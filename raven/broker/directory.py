@@ -28,6 +28,7 @@ class Directory:
         self._ring_limits = ring
         self.rings: dict[str, Ring] = {}  # by feed
         self._topics: dict[Topic, TopicState] = {}
+        self._by_symbol: dict[tuple[str, str], list[TopicState]] = {}
         self._instruments: dict[tuple[str, str], Instrument] = {}
         self.find = self._topics.get  # the busiest call there is
         """The state of a topic, or None."""
@@ -37,11 +38,13 @@ class Directory:
         now_ns = self._now_ns()
         epoch = now_ns // 1_000_000 if epoch is None else epoch
         state = self._topics[topic] = TopicState(topic, feed, epoch, now_ns, self.ring(feed))
+        self._by_symbol.setdefault((topic.venue, topic.symbol), []).append(state)
         return state
 
     def remove(self, state: TopicState) -> None:
         """The topic is nobody's."""
         del self._topics[state.topic]
+        self._by_symbol[state.topic.venue, state.topic.symbol].remove(state)
 
     def of_feed(self, feed: str) -> list[TopicState]:
         """All topics of a feed."""
@@ -70,8 +73,15 @@ class Directory:
     def matching(self, selectors: Iterable[Selector]) -> list[TopicState]:
         """The topics of any of `selectors`, in the order of their names."""
         selectors = list(selectors)
+        if len(selectors) == 1 and selectors[0].exact:
+            return sorted(self._of_exact(selectors[0]), key=lambda state: state.topic)
         found = (state for topic, state in self._topics.items() if any(selector.matches(topic) for selector in selectors))
         return sorted(found, key=lambda state: state.topic)
+
+    def _of_exact(self, selector: Selector) -> list[TopicState]:
+        """The topics of a selector that names one symbol, of thousands that there may be."""
+        known = self._by_symbol.get((selector.venue, selector.symbol), ())
+        return [state for state in known if selector.matches(state.topic)]
 
     def latest(self, selectors: Iterable[Selector]) -> Iterator[bytes]:
         """Per matching topic its status, then its image, as `events` elements."""
@@ -99,6 +109,8 @@ class Directory:
 
         Patterns may match nothing yet; names must be known.
         """
+        if selector.exact and (found := self._of_exact(selector)) and {state.topic.kind for state in found} >= selector.kinds:
+            return "", ""
         if selector.venue != "*" and selector.venue not in self.venues:
             return "venue", f"{selector.venue!r} is not served: {nearest(selector.venue, self.venues)}"
         if not selector.exact:
@@ -126,6 +138,10 @@ class Directory:
     def states(self) -> Mapping[str, int]:
         """How many topics are in which state."""
         return Counter(State(state.status.state).name.lower() for state in self._topics.values())
+
+    def __iter__(self) -> Iterator[TopicState]:
+        """All topics; they may come and go meanwhile."""
+        return iter(list(self._topics.values()))
 
     def __len__(self) -> int:
         return len(self._topics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -52,6 +52,19 @@ class KeptSubscriptions:
         found = self.get(client_id)
         self._kept.pop(client_id, None)
         return found
+
+    def remaining(self) -> list[tuple[str, Mapping[str, Subscription], float]]:
+        """Of each client its subscriptions, and for how many seconds they are still kept; the one that goes first in front."""
+        self._expire()
+        now_s = self._clock_s()
+        return [(client_id, kept.subscriptions, kept.until_s - now_s) for client_id, kept in self._kept.items()]
+
+    def restore(self, client_id: str, subscriptions: Iterable[Subscription], remaining_s: float) -> None:
+        """What an earlier server kept, for what was left of its time. To be called in that order, before anything is put."""
+        by_id = {subscription.id: subscription for subscription in subscriptions}
+        if by_id and remaining_s > 0:
+            self._kept[client_id] = _Kept(by_id, self._clock_s() + min(remaining_s, self._keep_s))
+            self._expire()
 
     def __iter__(self) -> Iterator[str]:
         """The client_ids that are remembered."""

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
+from typing import Any, cast
 
 import attrs
 
 from raven.broker.topics import TopicState
 
 __all__ = ["Ring", "RingLimits"]
+
+
+PIECE_EVENTS = 1_000
+"""What a reader takes out of the ring at once."""
 
 
 @attrs.frozen
@@ -111,10 +117,24 @@ class Ring:
                 self._drop_first()
 
     def read(self, position: int) -> Iterator[tuple[TopicState, int, bytes]]:
-        """Topic, sequence and element of every event from `position` on, which is not before `first`."""
-        states, sequences, elements = self._states, self._sequences, self._elements
-        for number in range(position, self.next):
-            index = number % self._size
-            state = states[index]
-            assert state is not None
-            yield state, sequences[index], elements[index]
+        """Topic, sequence and element of every event from `position` on, which is not before `first`.
+
+        Each client of a crowd that comes back reads it: pieces of the lists are gone through without a step of Python each.
+        """
+        return chain.from_iterable(self._pieces(position))
+
+    def _pieces(self, position: int) -> Iterator[Iterator[tuple[TopicState, int, bytes]]]:
+        while position < self.next:
+            begin = position % self._size
+            end = min(begin + PIECE_EVENTS, begin + self.next - position, self._size)
+            piece: Any = (column[begin:end] for column in (self._states, self._sequences, self._elements))
+            yield cast("Iterator[tuple[TopicState, int, bytes]]", zip(*piece, strict=True))
+            position += end - begin
+
+    def read_slice(self, position: int, count: int) -> tuple[list[TopicState | None], list[bytes]]:
+        """Topics and elements of events from `position` on, which is not before `first`: at most `count`, or up to where the
+        list begins again. There is a topic for each.
+        """
+        start = position % self._size
+        stop = min(start + min(count, self.next - position), self._size)
+        return self._states[start:stop], self._elements[start:stop]

@@ -9,7 +9,7 @@ __all__ = ["HIDDEN", "is_secret", "without_secrets"]
 HIDDEN = "********"
 
 _TELLING = ("password", "passphrase", "secret", "token", "key")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=password=)[^&#\s]+")
 
 
 def is_secret(key: str) -> bool:
@@ -19,7 +19,7 @@ def is_secret(key: str) -> bool:
 
 
 def without_secrets(key: str, value: object) -> object:
-    """`value` as it may be shown: hidden under a telling key, with `user:password@` hidden in addresses."""
+    """`value` as it may be shown: hidden under a telling key, with `user:password@` and `password=` hidden in addresses."""
     if is_secret(key) and value not in (None, ""):
         return HIDDEN
     if isinstance(value, str):

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from raven.config.influxdb import imply_influxdb
 from raven.config.secrets import HIDDEN, is_secret
 from raven.config.tables import Config
 from raven.errors import ConfigError, nearest
@@ -27,6 +28,7 @@ _ALIASES = (
     ("SERVER_PORT", "server.port"),
     ("HEALTH_PORT", "health.port"),
     ("METRICS_PORT", "metrics.port"),
+    ("REDIS_URL", "cache.redis_url"),
     ("RUST_LOG", "log.level"),
     ("RAVEN_LOG", "log.level"),
     ("RUST_BACKTRACE", "log.tracebacks"),
@@ -100,11 +102,13 @@ def load_config(
     origins = {key: str(path) for key, _ in _flatten(table, "")}
     for key, value, origin in (*_from_environment(environ), *_from_flags(flags)):
         _put(table, origins, key, value, origin)
+    _imply_redis(table, origins)
+    ignored = imply_influxdb(table, origins, environ)
     try:
         config = structure(Config, table)
     except ConfigError as error:
         raise located(error, origins, str(path) if path else "") from error.__cause__
-    return LoadedConfig(config, origins, path, tuple(_unknown_variables(environ)))
+    return LoadedConfig(config, origins, path, (*ignored, *_unknown_variables(environ)))
 
 
 def located(error: ConfigError, provenance: Mapping[str, str], fallback: str = "") -> ConfigError:
@@ -219,6 +223,13 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]
     for key, value in flags.items():
         if value is not None:
             yield key, value, f"flag {_FLAGS.get(key, '--' + key.rpartition('.')[2].replace('_', '-'))}"
+
+
+def _imply_redis(table: dict[str, Any], origins: dict[str, str]) -> None:
+    """Who says where Redis is means to use it, and need not say so."""
+    cache = table.get("cache")
+    if isinstance(cache, dict) and cache.get("redis_url") and "backend" not in cache:
+        _put(table, origins, "cache.backend", "redis", origins.get("cache.redis_url", ""))
 
 
 def _put(table: dict[str, Any], origins: dict[str, str], key: str, value: object, origin: str) -> None:

@@ -16,6 +16,7 @@ import attrs
 from raven.errors import InvalidName, InvalidValue
 from raven.model.topic import Kind, check_symbol, check_variant, check_venue, parse_kind
 from raven.ops.logs import LogConfig
+from raven.store.config import CacheConfig, HistoryConfig
 
 __all__ = [
     "Config",
@@ -257,6 +258,8 @@ class Config:
     server: ServerConfig = ServerConfig()
     resume: ResumeConfig = ResumeConfig()
     data: DataConfig = DataConfig()
+    history: HistoryConfig = attrs.field(factory=HistoryConfig)
+    cache: CacheConfig = attrs.field(factory=CacheConfig)
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = attrs.field(factory=LogConfig)

@@ -11,12 +11,20 @@ from enum import IntEnum
 from typing import Protocol
 
 import attrs
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from raven.ops.watchdog import LoopStatistics
 
-__all__ = ["BrokerStatistics", "ConnectionStatistics", "FeedStatistics", "StatisticsCollector"]
+__all__ = [
+    "BrokerStatistics",
+    "CacheStatistics",
+    "ConnectionStatistics",
+    "FeedStatistics",
+    "HistoryFiles",
+    "HistoryStatistics",
+    "StatisticsCollector",
+]
 
 
 class BrokerStatistics(Protocol):
@@ -95,19 +103,108 @@ class FeedStatistics(Protocol):
         """Times that the adapter raised or broke its contract."""
 
 
+class CacheStatistics(Protocol):
+    """What is known of the store of latest values (raven.store.latest.LatestStatistics)."""
+
+    @property
+    def backend(self) -> str:
+        """What it is."""
+
+    @property
+    def written(self) -> int:
+        """Values that it took."""
+
+    @property
+    def written_bytes(self) -> int:
+        """... and their bytes."""
+
+    @property
+    def failures(self) -> int:
+        """Times that it did not."""
+
+    @property
+    def away_s(self) -> float | None:
+        """Since when it does not; None = it does."""
+
+    @property
+    def behind_s(self) -> float:
+        """Since when it lacks something that has changed, at most."""
+
+
+class HistoryStatistics(Protocol):
+    """What is known of the writing of history (raven.store.recorder.RecorderStatistics)."""
+
+    @property
+    def events(self) -> int:
+        """Events that it took."""
+
+    @property
+    def blocks(self) -> int:
+        """... in so many blocks."""
+
+    @property
+    def images(self) -> int:
+        """States of topics that it took."""
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Events that it does not have, by feed."""
+
+    @property
+    def behind(self) -> int:
+        """Events that it does not have yet."""
+
+    @property
+    def writes(self) -> int:
+        """Calls of the store that went well."""
+
+    @property
+    def write_s(self) -> float:
+        """... and what they took together."""
+
+    @property
+    def failing_s(self) -> float | None:
+        """For how long it has taken nothing; None = it does."""
+
+
+class HistoryFiles(Protocol):
+    """What the embedded history has on the disk, as of its last look (raven.store.sqlite.SqliteStatistics)."""
+
+    @property
+    def files(self) -> int:
+        """Days that are kept."""
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+
+    @property
+    def removed(self) -> int:
+        """Files that have become too old or too much since the start."""
+
+    @property
+    def damaged(self) -> int:
+        """Files that could not be read and were set aside since the start."""
+
+
 @attrs.frozen(eq=False)  # a registry keeps its collectors by identity
 class StatisticsCollector(Collector):
     """Turns statistics into metrics at scrape time.
 
     Args:
         version: of Raven.
-        broker, feeds, loop: return the statistics of this moment. Called in the thread that serves the scrape.
+        broker, feeds, loop, cache, history: return the statistics of this moment. Called in the thread that serves the scrape.
+            There may be no history.
+        history_files: the same of the embedded history; None when there is none.
     """
 
     version: str
     broker: Callable[[], BrokerStatistics]
     feeds: Callable[[], Iterable[FeedStatistics]]
     loop: Callable[[], LoopStatistics]
+    cache: Callable[[], CacheStatistics] | None = None
+    history: Callable[[], HistoryStatistics | None] | None = None
+    history_files: Callable[[], HistoryFiles | None] | None = None
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry would call `collect` at registration, before the server stands."""
@@ -119,6 +216,14 @@ class StatisticsCollector(Collector):
         yield from _of_broker(self.broker())
         yield from _of_feeds(list(self.feeds()))
         yield from _of_loop(self.loop())
+        if self.cache is not None:
+            yield from _of_cache(self.cache())
+        history = self.history() if self.history is not None else None
+        if history is not None:
+            yield from _of_history(history)
+        files = self.history_files() if self.history_files is not None else None
+        if files is not None:
+            yield from _of_history_files(files)
 
 
 def _of_broker(broker: BrokerStatistics) -> Iterator[Metric]:
@@ -142,6 +247,35 @@ def _of_loop(loop: LoopStatistics) -> Iterator[Metric]:
     yield GaugeMetricFamily("raven_loop_lag_max_seconds", "How late the event loop ever was.", value=loop.lag_max_s)
     yield CounterMetricFamily("raven_loop_stalls", "Times that something held the event loop.", value=loop.stalls)
     yield CounterMetricFamily("raven_loop_stalled_seconds", "How long it was held.", value=loop.stalled_s)
+
+
+def _of_cache(cache: CacheStatistics) -> Iterator[Metric]:
+    up = {cache.backend: int(cache.away_s is None)}
+    yield _labelled(GaugeMetricFamily, "raven_cache_up", "1 while latest values are written.", "backend", up)
+    yield CounterMetricFamily("raven_cache_written", "Latest values that were written.", value=cache.written)
+    yield CounterMetricFamily("raven_cache_written_bytes", "... and their bytes.", value=cache.written_bytes)
+    yield CounterMetricFamily("raven_cache_failures", "Times that the store did not take them.", value=cache.failures)
+    text = "How old what it lacks is at most."
+    yield GaugeMetricFamily("raven_cache_behind_seconds", text, value=cache.behind_s)
+
+
+def _of_history(history: HistoryStatistics) -> Iterator[Metric]:
+    failing = int(history.failing_s is not None)
+    yield GaugeMetricFamily("raven_history_failing", "1 while the history takes nothing.", value=failing)
+    yield CounterMetricFamily("raven_history_events", "Events that were written into the history.", value=history.events)
+    yield CounterMetricFamily("raven_history_blocks", "... in so many blocks.", value=history.blocks)
+    yield CounterMetricFamily("raven_history_images", "States of topics that were written.", value=history.images)
+    yield _of_each("raven_history_lost_events", "Events that the history does not have.", history.lost)
+    yield GaugeMetricFamily("raven_history_behind_events", "Events that wait to be written.", value=history.behind)
+    text = "Writes into the history, and what they took."
+    yield SummaryMetricFamily("raven_history_write_seconds", text, count_value=history.writes, sum_value=history.write_s)
+
+
+def _of_history_files(files: HistoryFiles) -> Iterator[Metric]:
+    yield GaugeMetricFamily("raven_history_files", "Days that are kept.", value=files.files)
+    yield GaugeMetricFamily("raven_history_bytes", "What they take on the disk.", value=files.bytes)
+    yield CounterMetricFamily("raven_history_files_removed", "Files that became too old or too much.", value=files.removed)
+    yield CounterMetricFamily("raven_history_files_damaged", "Files that could not be read.", value=files.damaged)
 
 
 def _of_feeds(feeds: list[FeedStatistics]) -> Iterator[Metric]:

@@ -68,8 +68,8 @@ class TimeRange:
 
 
 class HistoryStore(Protocol):
-    """A place that keeps blocks. Every method blocks and is called in a worker thread; `write` by one thread at a time, reading by
-    any number beside it.
+    """A place that keeps blocks. Every method blocks and is called in a worker thread: `write` by one thread at a time, reading
+    by any number beside it.
     """
 
     def write(self, blocks: Sequence[Block], images: Sequence[Image]) -> None:

@@ -1,6 +1,6 @@
 """Elements of the field `events`, as they are published and stored: cut apart, and read as far as stores need it.
 
-An element is a tag (0x0A), the length as a varint, and a MarketEvent. The encoder writes the fields in the order of their numbers
+An element is a tag (0x0A), the length as a varint, and a MarketEvent. The encoder writes fields in the order of their numbers
 (raven/codec/encoder.py), so what stores need stands in front: topic 1, epoch 2, sequence 3, venue_ts_ns 4, received_ts_ns 5.
 """
 

@@ -53,3 +53,16 @@ def test_it_is_kept_for_so_long_from_the_last_change() -> None:
     assert list(kept) == ["b"]
     clock.now = 119
     assert kept.get("b") == []
+
+
+def test_what_an_earlier_server_kept_is_kept_for_the_rest_of_its_time() -> None:
+    clock = Clock()
+    kept = KeptSubscriptions(2, 60, clock)
+    kept.restore("soon", [one("1")], 5.0)
+    kept.restore("late", [one("2")], 500.0)
+    kept.restore("over", [one("3")], 0.0)
+    kept.restore("none", [], 50.0)
+    assert kept.remaining() == [("soon", {"1": one("1")}, 5.0), ("late", {"2": one("2")}, 60.0)]
+    clock.now = 5.0
+    assert kept.get("soon") == []
+    assert kept.remaining() == [("late", {"2": one("2")}, 55.0)]

@@ -76,6 +76,11 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
         ({"RUST_BACKTRACE": "0"}, "log.tracebacks", "short"),
         ({"RUST_BACKTRACE": "full"}, "log.tracebacks", "full"),
         ({"SERVER_PORT": ""}, "server.port", 50051),
+        ({"REDIS_URL": "redis://cache"}, "cache.redis_url", "redis://cache"),
+        ({"REDIS_URL": "redis://cache"}, "cache.backend", "redis"),
+        ({"REDIS_URL": "redis://a", "RAVEN_CACHE_REDIS_URL": "redis://b"}, "cache.redis_url", "redis://b"),
+        ({"REDIS_URL": "redis://cache", "RAVEN_CACHE_BACKEND": "memory"}, "cache.backend", "memory"),
+        ({"REDIS_URL": ""}, "cache.backend", "sqlite"),
     ],
 )
 def test_variables(environ: dict[str, str], key: str, value: object, tmp_path: Path) -> None:
@@ -161,6 +166,11 @@ def test_a_secret_is_not_in_the_error(tmp_path: Path) -> None:
         ("feeds[0].options.token", "", ""),
         ("feeds[0].options.rest_url", "https://me:pw@host/x", "https://********@host/x"),
         ("feeds[0].options.urls", ["ws://u:p@h"], ["ws://********@h"]),
+        (
+            "cache.redis_url",
+            "redis+sentinel://u:p@h/n?sentinel_password=x%40",
+            "redis+sentinel://********@h/n?sentinel_password=********",
+        ),
         ("log.keep", 5, 5),
         ("server.host", "a@b", "a@b"),
     ],
@@ -193,3 +203,21 @@ def test_a_table_within_a_table_has_variables_and_rows(tmp_path: Path) -> None:
 def test_a_variable_of_a_table_that_is_none_is_left_to_the_error(tmp_path: Path) -> None:
     path = write(tmp_path / "raven.toml", "[server]\ntls = 5\n")
     assert "server.tls: 5 is not valid: a table" in refusal(path, {"RAVEN_SERVER_TLS_KEY_FILE": "x"})
+
+
+def test_who_says_where_redis_is_means_to_use_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "raven.toml", "[cache]\nredis_url = 'redis://cache'\n")
+    loaded = load_config(path)
+    assert loaded.value.cache.backend == "redis"
+    assert origins(loaded)["cache.backend"] == str(path)
+    told = origins(load_config(None, {"REDIS_URL": "redis://cache"}, directory=tmp_path / "empty"))
+    assert told["cache.backend"] == told["cache.redis_url"] == "environment REDIS_URL"
+    path = write(tmp_path / "raven.toml", "[cache]\nbackend = 'sqlite'\n")
+    assert load_config(path, {"REDIS_URL": "redis://cache"}).value.cache.backend == "sqlite"
+
+
+def test_a_url_of_redis_that_is_none_names_its_source_and_part_and_keeps_the_password(tmp_path: Path) -> None:
+    message = refusal(None, {"REDIS_URL": "redis://me:hunter2@cache:port"}, directory=tmp_path)
+    assert message.startswith("environment REDIS_URL: cache.redis_url: '********' is not valid: port: 'port' is not valid")
+    path = write(tmp_path / "raven.toml", "[cache]\nbackend = 'redis'\n")
+    assert "cache.redis_url: '' is not valid: the URL of Redis" in refusal(path)

@@ -17,6 +17,8 @@ from raven.feed.statistics import FeedState, FeedStatistics
 from raven.instruments import LATENCY_BUCKETS_S, Instruments
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.watchdog import LoopStatistics
+from raven.store.recorder import RecorderStatistics
+from raven.store.sqlite import SqliteStatistics
 
 GUIDE = (
     "grpc_active_connections",
@@ -163,3 +165,26 @@ def test_a_venue_name_cannot_break_the_exposition() -> None:
     odd = attrs.evolve(feed("a", FeedState.LIVE), name='x"\n', state=Odd.LIVE)  # type: ignore[arg-type]
     registry.register(StatisticsCollector("1.0", broker, lambda: [odd], loop))
     assert b'raven_feed_state{state="live",venue="x\\"\\n"} 1.0\n' in generate_latest(registry)
+
+
+def test_what_the_history_does() -> None:
+    registry = CollectorRegistry()
+    written = RecorderStatistics(events=9, blocks=3, images=2, lost={"sim": 4}, behind=5, writes=2, write_s=0.5, failing_s=3.0)
+    files = SqliteStatistics(files=3, bytes=4096, removed=2, damaged=1)
+    registry.register(StatisticsCollector("1.0", broker, list, loop, None, lambda: written, lambda: files))
+    value = registry.get_sample_value
+    assert value("raven_history_events_total") == 9
+    assert value("raven_history_blocks_total") == 3
+    assert value("raven_history_images_total") == 2
+    assert value("raven_history_lost_events_total", {"venue": "sim"}) == 4
+    assert value("raven_history_behind_events") == 5
+    assert (value("raven_history_write_seconds_count"), value("raven_history_write_seconds_sum")) == (2, 0.5)
+    assert value("raven_history_failing") == 1
+    assert (value("raven_history_files"), value("raven_history_bytes")) == (3, 4096)
+    assert (value("raven_history_files_removed_total"), value("raven_history_files_damaged_total")) == (2, 1)
+
+
+def test_without_a_history_it_has_no_metrics() -> None:
+    registry = CollectorRegistry()
+    registry.register(StatisticsCollector("1.0", broker, list, loop, None, lambda: None, lambda: None))
+    assert b"raven_history" not in generate_latest(registry)
