@@ -54,8 +54,8 @@ class Storm:
 
 
 COLUMNS: Mapping[str, Storm] = {
-    "1,000 in 2 s": Storm(1_000, 2.0, 200, Goal(RECOVERED_MAX_S, at_least=False, unit=" s")),
-    "1,000 at once": Storm(1_000, 0.0, 200),
+    "1,000 in 2 s": Storm(1_000, 2.0, 50, Goal(RECOVERED_MAX_S, at_least=False, unit=" s")),
+    "1,000 at once": Storm(1_000, 0.0, 50),
     "10,000 in 20 s": Storm(10_000, 20.0, 20),
 }
 Run = dict[str, Any]

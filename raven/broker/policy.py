@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 import attrs
 
@@ -42,6 +43,7 @@ class Delivery:
     conflate_ms: int = 0
 
 
+@lru_cache(maxsize=1024)  # there are few, and one for each topic of each client would be what the garbage collector looks at
 def delivery_of(kind: Kind, policy: Policy, conflate_ms: int) -> Delivery:
     """What holds for a topic of `kind` when a client asks for `policy`.
 

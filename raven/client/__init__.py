@@ -32,6 +32,7 @@ from raven.client.errors import (
     SubscriptionRefused,
 )
 from raven.client.events import Batch, Event, GapEvent, Received, StatusEvent, StreamEvent, Unknown
+from raven.client.history import HistoryBatches, HistoryStream
 from raven.client.selectors import parse_target, selector
 from raven.client.streams import BatchStream, EventStream
 
@@ -50,6 +51,8 @@ __all__ = [
     "Event",
     "EventStream",
     "GapEvent",
+    "HistoryBatches",
+    "HistoryStream",
     "LiveBook",
     "Lost",
     "Moving",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
+from types import MappingProxyType
 
 from raven.client.backoff import Reconnect
 from raven.client.books import Books, BookStream
@@ -16,6 +17,7 @@ from raven.client.decode import Decoder
 from raven.client.errors import ServerUnavailable, error_of_status
 from raven.client.events import StreamEvent
 from raven.client.feed import Feed
+from raven.client.history import HistoryStream, Time, history_request, open_history
 from raven.client.link import dial as dial_grpc
 from raven.client.runtime import Address, CallOver, Dial, Dialler, Link, Runtime, reason_of
 from raven.client.selectors import selector
@@ -36,6 +38,10 @@ MARKET_DATA, CONTROL = "/raven.v1.MarketDataService/", "/raven.v1.ControlService
 
 Kinds = str | Iterable[str]
 OnChange = Callable[[Change], None]
+Places = Mapping[Topic, tuple[int, int]]
+"""Of topics the epoch and the sequence of the last event that is known."""
+
+NOWHERE: Places = MappingProxyType({})
 
 
 class Client:
@@ -77,6 +83,7 @@ class Client:
         buffer_max: int = BUFFER_MAX,
         client_id: str = "",
         bookmark: bytes = b"",
+        after: Places = NOWHERE,
         on_change: OnChange | None = None,
     ) -> EventStream:
         """Events of all matching topics, in order, across broken connections.
@@ -93,6 +100,8 @@ class Client:
                 "error" (raise BufferOverflow), "drop_oldest" (a GapEvent says what), "conflate" (the newest of each topic).
             client_id: empty = the server makes one. A second stream with the same one ends the first.
             bookmark: of an earlier stream (`EventStream.bookmark`), to go on behind it.
+            after: of each topic the epoch and sequence of the last event that is known, to go on behind them: those of
+                `HistoryStream.places` lead from what was kept into what comes. Without effect where there is a bookmark.
             on_change: told what becomes of the connection (`raven.client.Connected`, `Lost`, `Moving` ...).
 
         Raises, when it is read:
@@ -104,6 +113,7 @@ class Client:
         messages = self._wanted(topics, kinds, variant, images, conflate_ms, server_on_slow)
         buffer = Buffer(buffer_max, check_on_slow(on_slow, _kinds_of(messages)))
         core = self._core(Wishes(messages, covered=bool(bookmark)), client_id, bookmark)
+        core.tracker.go_on(after)
         return EventStream(BatchStream(Feed(core, buffer, self._runtime, self._dial, on_change), buffer, self._runtime))
 
     def batches(
@@ -118,6 +128,7 @@ class Client:
         buffer_max: int = BUFFER_MAX,
         client_id: str = "",
         bookmark: bytes = b"",
+        after: Places = NOWHERE,
         on_change: OnChange | None = None,
     ) -> BatchStream:
         """The same, as `Batch`es of what came together. Arguments and errors as of `stream`."""
@@ -132,6 +143,7 @@ class Client:
             buffer_max=buffer_max,
             client_id=client_id,
             bookmark=bookmark,
+            after=after,
             on_change=on_change,
         ).batches
 
@@ -181,6 +193,53 @@ class Client:
     def _books(self, wanted: Sequence[v1.TopicSelector], on_change: OnChange | None) -> Books:
         core = self._core(Wishes(subscription_message(one) for one in wanted), "", b"")
         return Books(core, self._runtime, self._dial, on_change)
+
+    def history(
+        self,
+        *topics: str,
+        kinds: Kinds = "trade",
+        variant: str = "",
+        start: Time | None = None,
+        end: Time | None = None,
+        limit: int = 0,
+        include_image: bool = False,
+        speed: float = 0.0,
+        clock: str = "received",
+        page_token: str = "",
+    ) -> HistoryStream:
+        """Events that were kept, in order, to the end of the range, across broken connections.
+
+        Args:
+            topics, kinds, variant: as of `stream`.
+            start, end: a datetime with its time zone, or nanoseconds since 1970; `end` is exclusive. None = from the first that
+                is kept, and up to now.
+            limit: at most so many events; 0 = all.
+            include_image: begin with the state of each topic at `start`, so that a book's deltas have a base.
+            speed: 0 = as fast as it can; 1 = at the pace at which it happened; 10 = ten times that.
+            clock: which time `start`, `end` and the order are in: "received" (by Raven) or "venue".
+            page_token: of an earlier `HistoryStream`, to go on behind it with the same arguments.
+
+        Raises:
+            InvalidValue: an argument that cannot be.
+
+        Raises, when it is read:
+            SubscriptionRefused: the server will not give it.
+            StreamEnded: the server keeps no history.
+            ServerUnavailable: there is no server, or none any more.
+        """
+        request = history_request(
+            topics,
+            kinds,
+            variant,
+            start=start,
+            end=end,
+            limit=limit,
+            include_image=include_image,
+            speed=speed,
+            clock=clock,
+            page_token=page_token,
+        )
+        return open_history(request, self._runtime, self._dial, self._reconnect, self.target)
 
     def _wanted(
         self, topics: Sequence[str], kinds: Kinds, variant: str, images: bool, conflate_ms: int, policy: str

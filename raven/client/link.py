@@ -20,7 +20,13 @@ async def dial(runtime: Runtime, address: Address, timeout_s: float) -> GrpcLink
     """
     socket = await runtime.open_socket(address, timeout_s)
     grpc = GrpcConnection(str(address), address.metadata, scheme="https" if address.tls else "http")
-    return GrpcLink(socket, grpc, maybe_tls=address.tls is None)
+    link = GrpcLink(socket, grpc, maybe_tls=address.tls is None)
+    try:
+        await link.begin()
+    except BaseException:
+        await link.aclose()
+        raise
+    return link
 
 
 class GrpcLink:
@@ -43,6 +49,10 @@ class GrpcLink:
     def usable(self) -> bool:
         """Whether another call can be begun."""
         return not (self._broken or self._grpc.going_away or self._grpc.calls)
+
+    async def begin(self) -> None:
+        """Say HTTP/2: a server gives up a connection that says nothing, and the first call may come later."""
+        await self._flush()
 
     async def start(self, path: str, timeout_s: float | None = None) -> None:
         """Begin a call."""

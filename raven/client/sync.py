@@ -29,7 +29,7 @@ from raven.client.runtime import Dialler
 from raven.client.trio import connect as connect_on_trio
 from raven.codec.generated.raven import v1
 
-__all__ = ["Book", "Client", "Stream", "connect"]
+__all__ = ["Book", "Client", "HistoryStream", "Stream", "connect"]
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -155,6 +155,10 @@ class Client:
         """Arrow record batches, and between them what is none, as events."""
         return self._open(lambda: self._client.record_batches(*topics, **options))
 
+    def history(self, *topics: str, **options: Any) -> HistoryStream:
+        """Events that were kept. Arguments as of `raven.client.Client.history`."""
+        return HistoryStream(self._open(lambda: self._client.history(*topics, **options).batches))
+
     def book(self, topic: str, depth: int = 0) -> Book:
         """One order book, the first `depth` levels a side, or all with 0."""
         return Book(self._open(lambda: self._client.book(topic)), depth)
@@ -255,6 +259,21 @@ class EventStream:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class HistoryStream(EventStream):
+    """Events that were kept, one by one."""
+
+    @property
+    def complete(self) -> bool | None:
+        """None until the end; then whether nothing is missing."""
+        complete: bool | None = self.batches.source.complete  # type: ignore[attr-defined]
+        return complete
+
+    @property
+    def page_token(self) -> str:
+        """Goes on without missing anything that was not taken here; some of it may come again."""
+        return self.bookmark.decode()
 
 
 class Book:

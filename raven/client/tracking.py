@@ -7,7 +7,7 @@ nothing up to what the client has. Where the server leaves a hole without a word
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -77,6 +77,12 @@ class Tracker:
             cursor = self._cursors.get(topic)
             if cursor is not None:
                 cursor.epoch, cursor.expected, cursor.told, cursor.fresh = None, LOOK, "", False
+
+    def go_on(self, places: Mapping[Topic, tuple[int, int]]) -> None:
+        """Of each of these topics everything up to an epoch and sequence is known. To be called before the first stream."""
+        for topic, (epoch, sequence) in places.items():
+            self.cursor(topic).move(epoch, sequence)
+        self.reconnected()
 
     def reconnected(self) -> None:
         """A new stream begins."""

@@ -66,8 +66,13 @@ def _shared(selector: Selector) -> Selector:
     return selector
 
 
-def parse_selectors(messages: Sequence[v1.TopicSelector], *, empty_ok: bool = False) -> list[Selector]:
-    """All selectors of a request whose kinds may be left out.
+def parse_selectors(
+    messages: Sequence[v1.TopicSelector], *, empty_ok: bool = False, kinds_needed: bool = False
+) -> list[Selector]:
+    """All selectors of a request.
+
+    Args:
+        kinds_needed: whether no kind is an error (else it means any).
 
     Raises:
         InvalidValue: one of them, or how many they are.
@@ -76,7 +81,7 @@ def parse_selectors(messages: Sequence[v1.TopicSelector], *, empty_ok: bool = Fa
         raise InvalidValue("selectors", [], "at least one selector")
     if len(messages) > SELECTORS_MAX:
         raise InvalidValue("selectors", len(messages), f"at most {SELECTORS_MAX} in one request")
-    return [parse_selector(message, f"selectors[{i}]", kinds_needed=False) for i, message in enumerate(messages)]
+    return [parse_selector(message, f"selectors[{i}]", kinds_needed=kinds_needed) for i, message in enumerate(messages)]
 
 
 def parse_subscription(message: v1.Subscription, name: Callable[[], str]) -> Subscription:

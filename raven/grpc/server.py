@@ -34,11 +34,13 @@ from raven.broker.progress import ProgressCheck
 from raven.codec.generated.raven import v1
 from raven.grpc.connections import Connections
 from raven.grpc.control import ControlService, Feeds
+from raven.grpc.history import HistoricalData
 from raven.grpc.limits import ConnectionLimits
 from raven.grpc.listener import Listener
 from raven.grpc.services import MarketDataService, Observer, observed
 from raven.grpc.stream import ClientStreams, StreamSettings
 from raven.grpc.subscribing import encode_control
+from raven.grpc.turns import hasten
 
 __all__ = ["GrpcConfig", "GrpcServer"]
 
@@ -90,6 +92,9 @@ class GrpcServer:
         observer: who counts calls and connections.
         on_connections: called with the number of open connections when it changes.
         now_ns: wall clock.
+
+    Attributes:
+        historical: answers GetHistoricalData, once its `history` is set.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class GrpcServer:
         self._config = config
         self._observer = observer
         self._now_ns = now_ns
+        self.historical = HistoricalData(now_ns)
         self._connections = Connections(observer, on_connections)
         self._random = random.Random()
         self._serving = ServiceStatus()
@@ -121,6 +127,7 @@ class GrpcServer:
         """Serve on a bound socket until cancelled. Reports started when clients can connect."""
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(self._on_loop_error)
+            hasten(loop)
             config = self._config
             server = Listener(self._services(), self._connections, self._observer, config.limits, config.tls)
             self._serving.set(True)
@@ -196,7 +203,7 @@ class GrpcServer:
     # ---- grpclib
 
     def _services(self) -> dict[str, Handler]:
-        market_data = MarketDataService(self._broker, self._streams)
+        market_data = MarketDataService(self._broker, self._streams, self.historical)
         control = ControlService(self._feeds, self._broker.clients, self._request_drain, self.instance_id)
         health = Health({OVERALL: [self._serving], market_data: [self._serving], control: [self._serving]})
         mapping = observed({**market_data.__mapping__(), **control.__mapping__()}, self._observer)

@@ -21,6 +21,7 @@ from raven.broker.topics import TopicView
 from raven.codec.generated.raven import v1
 from raven.codec.payloads import encode_payload
 from raven.errors import InvalidValue, RequestError, nearest
+from raven.grpc.history import HistoricalData
 from raven.grpc.requests import check_client_id, page, parse_selectors, subscription_message
 from raven.grpc.stream import ClientStreams
 from raven.grpc.subscribing import encode_control, parse_unsubscribe, result_messages, subscribe_all
@@ -32,6 +33,9 @@ __all__ = ["MarketDataService", "Observer", "observed"]
 log = structlog.stdlib.get_logger("raven.grpc")
 
 Call = Callable[[Any], Awaitable[None]]
+
+STREAMS = frozenset({"StreamMarketData", "WatchMarketData", "GetHistoricalData"})
+"""Calls that last as long as their client likes."""
 
 
 class Observer(Protocol):
@@ -47,9 +51,10 @@ class Observer(Protocol):
 class MarketDataService(v1.MarketDataServiceBase):
     """raven.v1.MarketDataService."""
 
-    def __init__(self, broker: Broker, streams: ClientStreams) -> None:
+    def __init__(self, broker: Broker, streams: ClientStreams, historical: HistoricalData) -> None:
         self._broker = broker
         self._streams = streams
+        self._historical = historical
 
     def __mapping__(self) -> dict[str, Handler]:
         """The generated one, with the calls that write joined bytes in place of those that build messages."""
@@ -57,6 +62,7 @@ class MarketDataService(v1.MarketDataServiceBase):
             "StreamMarketData": self._streams.stream_market_data,
             "WatchMarketData": self._streams.watch_market_data,
             "GetLatest": self._get_latest,
+            "GetHistoricalData": self._historical.get_historical_data,
         }
         mapping = super().__mapping__()
         for name, call in own.items():
@@ -181,7 +187,7 @@ def _observed(call: Call, path: str, observer: Observer) -> Call:
             log.exception("a call failed", method=method)
             raise GRPCError(Status.INTERNAL, f"{method} failed in the server: {type(error).__name__}") from error
         finally:
-            if method not in ("StreamMarketData", "WatchMarketData"):
+            if method not in STREAMS:
                 observer.response(method, time.perf_counter() - started)
 
     return run

@@ -154,13 +154,6 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument() -> None:
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_what_is_not_served_yet_says_so() -> None:
-    async with serving(TOPICS) as raven, raven.client() as client:
-        with pytest.raises(grpc.RpcError, match="GetHistoricalData is not served by this server") as caught:
-            await client.unary("GetHistoricalData", v1.GetHistoricalDataRequest(), v1.SubscribeResponse)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_a_method_that_nobody_knows_is_unimplemented() -> None:
     async with serving(TOPICS) as raven, raven.client() as client:
         with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):

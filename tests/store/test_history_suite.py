@@ -15,6 +15,7 @@ from raven.client.events import GapEvent, StreamEvent
 from raven.model.events import BookDelta, BookSnapshot, Flag
 from raven.model.topic import Kind, Selector, Topic
 from raven.store import query as query_module
+from raven.store import windows as windows_module
 from raven.store.blocks import Block, HistoryStore
 from raven.store.elements import split, stamps
 from raven.store.query import Chunk, HistoryQuery, open_reading
@@ -40,6 +41,7 @@ def windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MAX", request.param)
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MIN", request.param)
     monkeypatch.setattr(query_module, "CHUNK_BYTES_MAX", 3_000)
+    monkeypatch.setattr(windows_module, "TOPIC_BYTES", 0)
 
 
 def made(seed: int) -> list[Block]:
@@ -152,6 +154,7 @@ def test_the_state_of_what_is_quiet(store: HistoryStore) -> None:
 
 def test_what_is_written_while_one_reads_comes_or_does_not(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MAX", 2_000)
+    monkeypatch.setattr(windows_module, "TOPIC_BYTES", 0)
     blocks = sorted((block for block in made(6) if block.topic == BTC), key=lambda block: block.first_sequence)
     store.write(blocks[:5], [])
     query = HistoryQuery(ALL, START, END * 2)

@@ -17,6 +17,7 @@ from raven.errors import InvalidValue, StoreError
 from raven.model.events import BookDelta, BookSnapshot, Flag, Gap, GapCause, State, StatusCause, TopicStatus, Trade
 from raven.model.topic import Kind, Selector, Topic
 from raven.store import query as query_module
+from raven.store import windows as windows_module
 from raven.store.blocks import Block, HistoryStore, TimeRange
 from raven.store.elements import split, stamps
 from raven.store.query import Chunk, HistoryQuery, open_reading
@@ -103,6 +104,7 @@ def narrow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MAX", request.param)
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MIN", request.param)
     monkeypatch.setattr(query_module, "CHUNK_BYTES_MAX", 150)
+    monkeypatch.setattr(windows_module, "TOPIC_BYTES", 0)
 
 
 by_chance = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -254,7 +256,7 @@ class Failing(MemoryHistory):
 
     def blocks(self, topic: Topic, within: TimeRange) -> Iterator[Block]:
         for block in super().blocks(topic, within):
-            if not self.lost and block.last_ts_ns >= 20:
+            if not self.lost and within.start_ns == block.first_ts_ns == 20:
                 self.lost.append((0, 30))
                 raise StoreError("damaged")
             if not self.lost or block.first_ts_ns >= 30:
@@ -263,6 +265,7 @@ class Failing(MemoryHistory):
 
 def test_a_time_that_turns_out_to_be_unreadable_is_told_where_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MAX", 1)
+    monkeypatch.setattr(windows_module, "TOPIC_BYTES", 0)
     store = Failing()
     store.write([trades(BTC, 1, 1, [(10, 10)]), trades(BTC, 1, 2, [(20, 20)]), trades(BTC, 2, 1, [(30, 30)])])
     query = asked(0, 10**6)
@@ -319,6 +322,7 @@ def test_an_end_that_was_now_stays() -> None:
 
 def test_one_nanosecond_that_holds_more_than_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_module, "WINDOW_BYTES_MAX", 500)
+    monkeypatch.setattr(windows_module, "TOPIC_BYTES", 0)
     store = MemoryHistory()
     for topic in TOPICS:
         store.write([trades(topic, 1, 1 + 10 * number, [(77, 77)] * 10) for number in range(20)])

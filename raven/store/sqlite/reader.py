@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from raven.errors import StoreError
 from raven.model.topic import Kind, Topic
 from raven.store.blocks import Block, Image, TimeRange
 from raven.store.cutting import block_behind
+from raven.store.sqlite import tail
 from raven.store.sqlite.rows import Lags, unpack
 from raven.store.sqlite.schema import Bounds, check_schema, open_file, read_bounds, store_error
 
@@ -28,6 +29,7 @@ __all__ = ["TS_MIN", "DayReader"]
 TS_MIN, TS_MAX = -(2**63), 2**63 - 1
 
 _ENTRY = "SELECT id, span_ns, lag_min_ns, lag_max_ns FROM topics WHERE venue = ? AND symbol = ? AND kind = ? AND variant = ?"
+_TOPICS = "SELECT id, venue, symbol, kind, variant FROM topics"
 _ROWS = (
     "SELECT id FROM blocks WHERE topic = ? AND first_ts >= ? AND first_ts < ? AND {last} >= ? AND {first} < ? "
     "AND (epoch > ? OR (epoch = ? AND last_sequence > ?)) ORDER BY epoch, first_sequence"
@@ -53,16 +55,18 @@ class DayReader:
     """Reads a day's file, for any number of threads; the connection is theirs one at a time, for one statement each.
 
     Args:
-        growing: what the writer of a file has of a topic that is in no row yet.
+        growing: what the writer of a file has of a topic that is in no row yet; None = it is not in this process, and what its
+            tail had when it was first asked for counts.
 
     Raises:
         StoreError: it cannot be opened; DamagedError: it is no database.
         StartupError: it is another program's, or that of a newer Raven.
     """
 
-    def __init__(self, path: Path, growing: Callable[[Path, Topic], Block | None] = lambda _path, _topic: None) -> None:
+    def __init__(self, path: Path, growing: Callable[[Path, Topic], Block | None] | None = None) -> None:
         self.path = path
         self._growing = growing
+        self._tail: dict[Topic, list[Block]] | None = None
         self._lock = threading.Lock()
         self._damage_told = False
         self._connection = open_file(path, writing=False)
@@ -115,18 +119,45 @@ class DayReader:
         """
         place = behind or (TS_MIN, 0)
         while True:
-            before, growing = place, self._growing(self.path, topic)  # before the rows: it may become one meanwhile
+            before, growing = place, self._growing_of(topic)  # before the rows: it may become one meanwhile
             for row in self._rows_behind(topic, within, place):
                 block = _rest(self._block_of(topic, row), place)
                 place = row[0], row[2]
                 if block is not None:
                     yield block
-            block = _rest(growing, place)
-            if block is not None and _touches(block, within):
-                place = block.epoch, block.last_sequence
-                yield block
+            for one in growing:
+                block = _rest(one, place)
+                if block is not None and _touches(block, within):
+                    place = block.epoch, block.last_sequence
+                    yield block
             if place == before:
                 return
+
+    def _growing_of(self, topic: Topic) -> Sequence[Block]:
+        if self._growing is not None:
+            block = self._growing(self.path, topic)
+            return () if block is None else (block,)
+        if self._tail is None:
+            self._tail = self._read_tail()
+        return self._tail.get(topic, ())
+
+    def _read_tail(self) -> dict[Topic, list[Block]]:
+        """What was in no row yet, by topic, in its order."""
+        if not self.has_tail():
+            return {}
+        rows = self._query(_TOPICS)
+        topics = {number: Topic(venue, symbol, Kind(kind), variant) for number, venue, symbol, kind, variant in rows}
+        found: dict[Topic, list[Block]] = {}
+        places: dict[tuple[Topic, int], int] = {}
+        for block in tail.unpacked(self._query(tail.SELECT), topics):
+            place = block.topic, block.epoch
+            if place not in places:
+                places[place] = self.last_sequence(*place) or 0
+            rest = block_behind(block, places[place])
+            if rest is not None:
+                places[place] = rest.last_sequence
+                found.setdefault(block.topic, []).append(rest)
+        return found
 
     def _rows_behind(self, topic: Topic, within: TimeRange, place: tuple[int, int]) -> Iterator[tuple[Any, ...]]:
         """The rows that touch a range, as they were when the first is asked for."""

@@ -20,7 +20,9 @@ from raven.model.topic import Topic
 from raven.store.blocks import Block
 from raven.store.sqlite.rows import pack, unpack
 
-__all__ = ["GROWING_BYTES_MAX", "append", "clear", "read", "wants_to_be_anew"]
+__all__ = ["GROWING_BYTES_MAX", "SELECT", "append", "clear", "unpacked", "wants_to_be_anew"]
+
+SELECT = "SELECT blocks FROM tail ORDER BY id"
 
 GROWING_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of events that stand in memory; beyond it they become rows, however short."""
@@ -58,13 +60,14 @@ def clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM tail")
 
 
-def read(connection: sqlite3.Connection, topics: Mapping[int, Topic]) -> Iterator[Block]:
+def unpacked(entries: Iterable[tuple[bytes]], topics: Mapping[int, Topic]) -> Iterator[Block]:
     """All blocks, in the order in which they came. An entry that is damaged is left out.
 
-    Raises:
-        sqlite3.Error: it cannot be read.
+    Args:
+        entries: the rows that SELECT gives.
+        topics: by their ids.
     """
-    for (packed,) in connection.execute("SELECT blocks FROM tail ORDER BY id").fetchall():
+    for (packed,) in entries:
         try:
             entry = _decode(unpack(packed))
         except (zlib.error, msgspec.MsgspecError):

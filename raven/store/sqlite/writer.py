@@ -89,7 +89,7 @@ class DayWriter:
         topics = {entry.id: topic for topic, entry in self._entries.items()}
         step = self._step()
         with self._transaction():
-            for block in tail_table.read(self._connection, topics):
+            for block in tail_table.unpacked(self._connection.execute(tail_table.SELECT).fetchall(), topics):
                 step.put(block)
             step.finish_rows()
             tail_table.clear(self._connection)
