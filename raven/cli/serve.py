@@ -16,6 +16,7 @@ from raven.cli.config import load
 from raven.cli.main import config_option
 from raven.cli.style import table
 from raven.config import LoadedConfig, ResolvedFeed, resolve_feeds
+from raven.ops.garbage import spare_what_stays
 from raven.ops.logs import configure_logging
 
 try:
@@ -73,9 +74,12 @@ def raise_files_limit() -> None:
 
 
 async def _run(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...]) -> None:
-    async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(App(loaded.value, feeds, data_dir(loaded)).run)
-        click.echo(_banner(loaded, feeds, addresses))
+    async with trio.open_nursery() as beside:
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(App(loaded.value, feeds, data_dir(loaded)).run)
+            click.echo(_banner(loaded, feeds, addresses))
+            beside.start_soon(spare_what_stays)
+        beside.cancel_scope.cancel()
 
 
 def data_dir(loaded: LoadedConfig) -> Path:
@@ -92,6 +96,7 @@ def _banner(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...], addresses: Ad
         ("health", f"http://{addresses.health}/health"),
         ("metrics", f"http://{addresses.metrics}/metrics"),
         ("feeds", "; ".join(carried) or "none"),
+        ("data", f"{data_dir(loaded)} (history: {loaded.value.history.backend})"),
         ("config", str(loaded.path or "defaults and environment")),
     ]
     rows = "\n".join(f"  {click.style(f'{name:<8}', bold=True)} {value}" for name, value in lines)

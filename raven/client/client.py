@@ -51,7 +51,7 @@ class Client:
         self.target = str(address)
         self._runtime = runtime
         self._reconnect = reconnect
-        self._dial: Dial = partial(dial, runtime) if dial else partial(dial_grpc, runtime, address, reconnect.connect_s)
+        self._dial_anew: Dial = partial(dial, runtime) if dial else partial(dial_grpc, runtime, address, reconnect.connect_s)
         self._idle: tuple[Link, float] | None = None
 
     async def open(self) -> None:
@@ -393,17 +393,21 @@ class Client:
             await self._give_back(link)
 
     async def _link(self) -> Link:
-        idle, self._idle = self._idle, None
-        if idle is not None:
-            if idle[0].usable and self._runtime.now() - idle[1] < IDLE_MAX_S:
-                return idle[0]
-            await idle[0].aclose()
         try:
             return await self._dial()
         except TimeoutError:
             raise ServerUnavailable(f"no answer from {self.target} within {self._reconnect.connect_s:g} s") from None
         except OSError as error:
             raise ServerUnavailable(f"no server at {self.target}: {reason_of(error)}") from None
+
+    async def _dial(self) -> Link:
+        """The connection that is idle, or a new one: the first stream takes over that by which the server was found."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            if idle[0].usable and self._runtime.now() - idle[1] < IDLE_MAX_S:
+                return idle[0]
+            await idle[0].aclose()
+        return await self._dial_anew()
 
     async def _give_back(self, link: Link) -> None:
         if link.usable and self._idle is None:
