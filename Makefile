@@ -35,15 +35,15 @@ doctor: $(STAMP) ## Find what would keep the server from starting
 
 .PHONY: test
 test: $(STAMP) ## Run all tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## Unit tests only
-	@$(BIN)/python -m pytest -q --ignore tests/integration --ignore tests/e2e --ignore tests/clients
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --ignore tests/integration --ignore tests/e2e --ignore tests/clients
 
 .PHONY: test-integration
 test-integration: $(STAMP) ## Integration and end-to-end tests only
-	@$(BIN)/python -m pytest -q tests/integration tests/e2e tests/clients
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup tests/integration tests/e2e tests/clients
 
 .PHONY: lint
 lint: $(STAMP) ## Ruff, and mypy in strict mode

@@ -1,4 +1,6 @@
-"""With CI=true no test may be left out: what would be skipped fails instead, and says why."""
+"""With CI=true no test may be left out: what would be skipped fails instead, and says why. Tests may run in several processes
+(`-n auto --dist loadgroup`, as `make test` has it): a file's in one, because they share servers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,17 @@ from collections.abc import Generator
 import pytest
 
 NOTHING_SKIPPED = os.environ.get("CI") == "true"
+
+
+TOGETHER = ("tests/clients/",)
+"""Folders whose files share what takes long to make."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs in one process."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(next((folder for folder in TOGETHER if file.startswith(folder)), file)))
 
 
 @pytest.hookimpl(wrapper=True)

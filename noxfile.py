@@ -42,7 +42,7 @@ def install_editable(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests. Arguments go to pytest."""
     install_editable(session)
-    session.run("pytest", "-q", *session.posargs)
+    session.run("pytest", "-q", "-n", "auto", "--dist", "loadgroup", *session.posargs)
 
 
 @nox.session(default=False)
@@ -132,6 +132,17 @@ def fuzz(session: nox.Session) -> None:
     """Strangers at random, for ten minutes: `nox -s fuzz -- --seconds 30 --seed 5` for another length, and the same again."""
     install_editable(session)
     session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session(default=False)
+def torture(session: nox.Session) -> None:
+    """What is killed is whole afterwards: a hundred kills where the tests do ten. And clients are told everything in
+    TORTURE_EXAMPLES=1500 runs at random of TORTURE_STEPS=40 steps, where the tests do a few that are always the same.
+    """
+    install_editable(session)
+    examples = {"TORTURE_EXAMPLES": os.environ.get("TORTURE_EXAMPLES", "1500")}
+    session.run("pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_machine.py", env=examples)
+    session.run("pytest", "-q", "-s", "tests/store/test_kill.py", *session.posargs, env={"TORTURE_KILLS": "100"})
 
 
 @nox.session(default=False)

@@ -167,7 +167,7 @@ class Audiences:
     def _leave(self, outbox: Outbox, audience: Audience) -> None:
         del self._of[outbox]
         audience.remove(outbox)
-        if not audience:
+        if not audience and self._audiences.get(audience.topics) is audience:  # else all of its clients were sealed before
             del self._audiences[audience.topics]
             for state in audience.topics:
                 del state.audiences[audience]

@@ -16,6 +16,9 @@ from raven.model.topic import Kind, Topic
 
 __all__ = ["FeedCarryover", "TopicCarryover", "adopt", "hand_over"]
 
+NOBODYS = Topic("", "", Kind.TRADE)
+"""Stands for the topics that are forgotten, in the places of their events."""
+
 
 class TopicCarryover(msgspec.Struct, frozen=True, array_like=True):
     """Where one topic stands. `forgotten` is its last sequence that is not among the recent events."""
@@ -29,7 +32,10 @@ class TopicCarryover(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FeedCarryover(msgspec.Struct, frozen=True, array_like=True):
-    """The recent events of one feed: index into its topics, sequence, and the event's `events` element."""
+    """The recent events of one feed: index into its topics, sequence, and the event's `events` element.
+
+    The index of an event whose topic is forgotten is the number of topics: it only keeps its place.
+    """
 
     feed: str
     epoch: int
@@ -52,7 +58,7 @@ def _of_feed(directory: Directory, ring: Ring) -> FeedCarryover:
         )
         for state in states
     ]
-    events = [(index[state], sequence, element) for state, sequence, element in ring.read(ring.first)]
+    events = [(index.get(state, len(states)), sequence, element) for state, sequence, element in ring.read(ring.first)]
     return FeedCarryover(ring.feed, ring.epoch, ring.first, topics, events)
 
 
@@ -68,10 +74,11 @@ def adopt(directory: Directory, carried: FeedCarryover, symbols: Container[str],
         if state.topic.symbol not in symbols or state.topic.kind not in kinds:
             directory.remove(state)
     sequences = [state.sequence for state in states]
+    states.append(TopicState(NOBODYS, carried.feed, 0, 0, ring))
     for number, sequence, element in carried.events:
         states[number].sequence = sequence
         ring.append(states[number], element)
-    for state, sequence, topic in zip(states, sequences, carried.topics, strict=True):
+    for state, sequence, topic in zip(states, sequences, carried.topics, strict=False):
         state.sequence = sequence
         state.forgotten = max(state.forgotten, topic.forgotten)
 

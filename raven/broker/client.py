@@ -90,6 +90,7 @@ class Client:
         named: whether it chose its client_id, so that its subscriptions are kept for a while when it is gone.
         plans: by the id of a subscription that was just taken, where it continues.
         catching_up: the topics whose events still come from the ring.
+        imageless: the ids of subscriptions whose images have not been put yet.
         topics: to what each subscription that matches wants of it, the one that was added last at the end.
     """
 
@@ -105,6 +106,7 @@ class Client:
     topics: dict[TopicState, dict[str, Delivery]] = attrs.field(factory=dict)
     plans: dict[str, ResumePlan] = attrs.field(factory=dict)
     catching_up: dict[TopicState, Replay] = attrs.field(factory=dict)
+    imageless: set[str] = attrs.field(factory=set)
     ended: Ended | None = None
     names_given: int = 0
 
@@ -160,6 +162,7 @@ class Client:
         return [state for state in self.topics if self.outbox not in state.paced and state not in self.catching_up]
 
     def _deliver(self, state: TopicState, delivery: Delivery) -> None:
+        self.pacer.hasten(state, self.outbox)
         if self.outbox.policies.get(state) not in (None, delivery.policy):
             self.outbox.fix(state)
         self.outbox.policies[state] = delivery.policy

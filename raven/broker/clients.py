@@ -82,7 +82,7 @@ class Clients:
         self.limits = limits
         self._directory = directory
         self._now_ns = now_ns
-        self.pacer = Pacer()
+        self.pacer = Pacer(now_ns=now_ns)
         self._audiences = Audiences(now_ns)
         self._moved: dict[Client, None] = {}  # whose topics have changed since they were placed
         self._clients: dict[str, Client] = {}
@@ -126,7 +126,7 @@ class Clients:
             controls,
             named,
         )
-        client.outbox.place = self.bookmark
+        client.outbox.place = partial(self._place_of, client)
         self._clients[client_id] = self._by_outbox[client.outbox] = client
         self._total += 1
         return client
@@ -198,6 +198,7 @@ class Clients:
             client.attach(state, subscription)
         self._moved[client] = None
         client.outbox.bookmark = b""  # until it has the images, or what it missed
+        client.imageless.add(subscription.id)
         if subscription.resume is None:
             return Result(subscription.id, accepted=True, topics=len(states))
         plan = client.plans[subscription.id] = plan_resume(subscription.resume, fresh, self._directory.rings, client.outbox)
@@ -249,7 +250,8 @@ class Clients:
     def put_images(self, client: Client, subscription: Subscription) -> None:
         """Put the status and the latest state of each of its topics; events that follow come behind them."""
         now_ns = self._now_ns()
-        outbox, plan = client.outbox, client.plans.pop(subscription.id, NO_PLAN)
+        client.imageless.discard(subscription.id)
+        outbox, plan = client.outbox, client.plans.pop(subscription.id, NO_PLAN).leaving_out_paced(client.outbox)
         for state in self._directory.matching((subscription.selector,)):
             wanted = subscription.id in client.topics.get(state, ())  # not if another has taken its id meanwhile
             if not wanted or state in client.catching_up or state in plan.continued:
@@ -271,6 +273,10 @@ class Clients:
     def _caught_up(self, client: Client, states: Iterable[TopicState]) -> None:
         client.caught_up(states)
         self._moved[client] = None
+
+    def _place_of(self, client: Client) -> bytes:
+        """How far a client is to which everything that was put for it has been written."""
+        return b"" if client.imageless else self.bookmark()
 
     def bookmark(self) -> bytes:
         """Behind everything that has been published."""

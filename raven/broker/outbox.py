@@ -285,7 +285,9 @@ class Outbox:
             else:
                 self._append_conflated(Conflated(state, state.sequence, element))
         elif is_final(event):
-            self._append(state.encoder.encode_general(event, state.sequence, first_sequence=conflated.first_sequence))
+            final = state.encoder.encode_general(event, state.sequence, first_sequence=conflated.first_sequence)
+            for one in conflated.around(final, self._now_ns()):
+                self._append(one)
             self.events_missed += conflated.count
             self._end_conflated(conflated)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -25,10 +26,12 @@ class Pacer:
 
     Args:
         clock_s: a clock that never jumps, in seconds.
+        now_ns: wall clock.
     """
 
-    def __init__(self, clock_s: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, clock_s: Callable[[], float] = trio.current_time, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.clock_s = clock_s
+        self.now_ns = now_ns
         self._due: list[tuple[float, int, Paced]] = []
         self._scheduled = 0
         self._sooner = trio.Event()
@@ -37,6 +40,12 @@ class Pacer:
     def pace(self, state: TopicState, outbox: Outbox, interval_s: float) -> None:
         """Have `outbox` get `state` at most once in `interval_s` seconds, from now on."""
         state.paced[outbox] = Paced(self, state, outbox, interval_s)
+
+    def hasten(self, state: TopicState, outbox: Outbox) -> None:
+        """Put what is held of `state`: it is to be delivered otherwise from now on."""
+        paced = state.paced.get(outbox)
+        if isinstance(paced, Paced):
+            paced.release()
 
     def schedule(self, paced: Paced) -> None:
         """Look at it when it is due."""
@@ -116,11 +125,9 @@ class Paced:
     def _add(self, held: Conflated, event: Event) -> None:
         if is_final(event):
             self.held = None
-            self._outbox.put_event(
-                self._state,
-                event,
-                self._state.encoder.encode_general(event, self._state.sequence, first_sequence=held.first_sequence),
-            )
+            final = self._state.encoder.encode_general(event, self._state.sequence, first_sequence=held.first_sequence)
+            for element in held.around(final, self._pacer.now_ns()):
+                self._outbox.put(element, self._state)
             self._outbox.events_missed += held.count
             self._pacer.mark(self._outbox)
         else:

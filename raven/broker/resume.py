@@ -38,12 +38,17 @@ class ResumePlan:
     too_old: dict[TopicState, Gap] = attrs.field(factory=dict)
     rings: Mapping[str, Ring] = attrs.field(factory=dict)
 
+    def leaving_out_paced(self, outbox: Outbox) -> ResumePlan:
+        """Without the topics that another subscription of the same request wants at a pace: those begin with their state."""
+        continued = {state: place for state, place in self.continued.items() if outbox not in state.paced}
+        return attrs.evolve(self, continued=continued)
+
     def starts(self) -> Iterator[Start]:
-        """One cursor for each ring."""
-        by_feed: dict[str, dict[TopicState, tuple[int, int]]] = {}
+        """For each ring a cursor for the topics of a bookmark, which begin at its position, and one for those of points."""
+        cursors: dict[tuple[str, bool], dict[TopicState, tuple[int, int]]] = {}
         for state, place in self.continued.items():
-            by_feed.setdefault(state.feed, {})[state] = place
-        for feed, places in by_feed.items():
+            cursors.setdefault((state.feed, place[0] == UNKNOWN), {})[state] = place
+        for (feed, _), places in cursors.items():
             position = min(position for _, position in places.values())
             yield Start(self.rings[feed], position, {state: after for state, (after, _) in places.items()})
 

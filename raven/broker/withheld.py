@@ -45,9 +45,11 @@ class Conflated:
         """What the client gets instead."""
         if self._fixed is not None:
             return self._fixed
-        if self.alone is not None:
-            return [self.alone]
-        elements = [self.state.conflated(self.first_sequence)]
+        return self.around(self.state.conflated(self.first_sequence) if self.alone is None else self.alone, now_ns)
+
+    def around(self, element: bytes, now_ns: int) -> list[bytes]:
+        """`element`, which stands for all of them, between what was said of the topic meanwhile."""
+        elements = [element]
         if self.gap_told:
             elements.insert(0, self.state.local_element(Gap(GapCause.VENUE, self.state.epoch), now_ns, self.first_sequence - 1))
         if self.status_told:

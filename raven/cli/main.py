@@ -38,6 +38,7 @@ class Lazy:
 COMMANDS = {
     "serve": Lazy("raven.cli.serve", "serve", "Start the server."),
     "tail": Lazy("raven.cli.tail", "tail", "Print events as they come."),
+    "history": Lazy("raven.cli.history", "history", "Print what a server has kept, or write it to a file."),
     "topics": Lazy("raven.cli.inspect", "topics", "List the topics of a running server."),
     "latest": Lazy("raven.cli.inspect", "latest", "Print the last value of topics."),
     "instruments": Lazy("raven.cli.inspect", "instruments", "List what can be traded."),
@@ -45,6 +46,9 @@ COMMANDS = {
     "clients": Lazy("raven.cli.clients", "clients", "List the clients of a running server."),
     "disconnect": Lazy("raven.cli.clients", "disconnect", "End the stream of one client."),
     "drain": Lazy("raven.cli.clients", "drain", "Have a running server ask its clients to leave, and end."),
+    "backup": Lazy("raven.cli.backup", "backup", "Copy history and latest values to a safe place, while the server runs."),
+    "restore": Lazy("raven.cli.backup", "restore", "Take a backup back, checked, all or nothing."),
+    "replay": Lazy("raven.cli.replay", "replay", "Serve the past as if it were live."),
     "health": Lazy("raven.cli.health", "health", "Ask a running server how it is."),
     "adapters": Lazy("raven.cli.adapters", "adapters", "List the installed adapters and what they can do."),
     "adapter": Lazy("raven.cli.adapter", "adapter", "Write and check adapters."),

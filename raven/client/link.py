@@ -73,8 +73,7 @@ class GrpcLink:
             data = await self._socket.receive_some(timeout_s)
             if not data:
                 self._broken = True
-                hint = " without a word: does the server want TLS?" if self._silent else ""
-                raise ConnectionResetError(f"the connection was closed{hint}")
+                raise self._closed_by_server()
             self._silent = False
             messages = self._take(data)
             await self._flush()
@@ -95,9 +94,15 @@ class GrpcLink:
         if data:
             try:
                 await self._socket.send_all(data)
-            except BaseException:
+            except BaseException as error:
                 self._broken = True  # who knows how much of it went
+                if self._silent and isinstance(error, ConnectionError):
+                    raise self._closed_by_server() from error
                 raise
+
+    def _closed_by_server(self) -> ConnectionResetError:
+        hint = " without a word: does the server want TLS?" if self._silent else ""
+        return ConnectionResetError(f"the connection was closed{hint}")
 
     async def aclose(self) -> None:
         """Give up the call and the connection, once; who waits in `receive` gets an OSError."""

@@ -114,6 +114,7 @@ class Recorder:
         self._gathered = _Gathered(image_s)
         self._waiting: deque[_Batch] = deque()
         self._waiting_bytes = self._waiting_events = 0
+        self._cutting = 0  # events that were read and are being made into blocks
         self._asked, self._filled, self._again = _Bell(), _Bell(), _Bell()
         self._flushes: list[trio.Event] = []
         self._running = False
@@ -156,7 +157,7 @@ class Recorder:
         return attrs.evolve(
             self._kept,
             lost=dict(self._lost),
-            behind=self._unread() + self._gathered.events + self._waiting_events,
+            behind=self._unread() + self._gathered.events + self._cutting + self._waiting_events,
             losing=self._losing > 0,
             failing_s=None if failing_since is None else time.monotonic() - failing_since,
             error=self._error,
@@ -178,10 +179,14 @@ class Recorder:
         flushes, self._flushes = self._flushes, []
         lost_before = self._lost.total()
         self._gathered.begin(trio.current_time(), self._now_ns() // DAY_NS)
-        for ring in list(self._directory.rings.values()):
-            await self._read_ring(ring, ring.next)
+        heads = [(ring, ring.next) for ring in self._directory.rings.values()]
+        for ring, head in heads:
+            await self._read_ring(ring, head)
         await self._make_images()
-        await self._finish_batch(flushes)
+        whole = all(self._cursor_of(ring) >= head for ring, head in heads)
+        await self._finish_batch(flushes if whole else [])
+        if not whole:  # too much waits for the store already: who waits for all of it waits for a later pass
+            self._flushes[:0] = flushes
         self._tell_losses(self._lost.total() - lost_before)
 
     async def _read_ring(self, ring: Ring, head: int) -> None:
@@ -221,6 +226,7 @@ class Recorder:
     async def _finish_batch(self, flushes: list[trio.Event] | None = None) -> None:
         """Make blocks of what was read, for the store."""
         batch = _Batch(flushes or [])
+        self._cutting = self._gathered.events
         ends_s = time.perf_counter() + SLICE_S
         for state, elements in self._gathered.take():
             for block in cut(state.topic, state.epoch, elements):
@@ -234,6 +240,7 @@ class Recorder:
             self._waiting_bytes += batch.bytes
             self._waiting_events += batch.events
             self._filled.ring()
+        self._cutting = 0
 
     def _tell_losses(self, lost: int) -> None:
         if lost and not self._losing:

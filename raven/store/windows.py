@@ -20,8 +20,8 @@ __all__ = ["FRESH_NS", "Read", "Windows"]
 FRESH_NS = 2_000_000_000
 """The last moments of a range are one window: they may be written just now, and what is written together is read together."""
 
-TOPIC_BYTES = 4 * 1024
-"""A window of many topics may have so much for each: to ask for a topic's blocks costs about as much as to merge that."""
+TOPIC_BYTES = 32 * 1024
+"""A window of many topics may have so much for each: a row is read and unpacked anew for each window that it touches."""
 
 TOPICS_BYTES_MAX = 4 * 1024 * 1024
 """... but no more than this."""

@@ -12,11 +12,12 @@ from raven.broker.bookmark import Resume, parse_bookmark
 from raven.broker.carryover import adopt, hand_over
 from raven.broker.ring import RingLimits
 from raven.codec.generated.raven import v1
-from raven.model.events import Flag, Quote, State, StatusCause, Trade
+from raven.model.events import Candle, Flag, Quote, State, StatusCause, Trade
 from raven.model.topic import Kind, Selector, Topic
 from tests.broker.bench import QUOTE, TRADE, VENUE, Bench, make_bench, pipe_of, read
 
 ETH = Topic(VENUE, "ETH-USDT", Kind.TRADE)
+CANDLE = Topic(VENUE, "BTC-USDT", Kind.CANDLE, "1m")
 NOW_S = 100.0
 
 
@@ -26,6 +27,10 @@ def trade(number: int, topic: Topic = TRADE, padding: int = 0) -> Event:
 
 def quote(bid: float) -> Event:
     return Event(QUOTE, Quote(bid, 1.0, bid + 1, 1.0), 5, 4)
+
+
+def candle(close: float, *, closed: bool = False) -> Event:
+    return Event(CANDLE, Candle(0, 60, close, close, close, close, 1.0, closed=closed), 5, 4)
 
 
 def subscribe(bench: Bench, client: Client, subscription: Subscription) -> None:
@@ -73,6 +78,19 @@ def test_no_bookmark_stands_behind_images_that_were_not_written() -> None:
     assert client.outbox.behind
     assert client.outbox.bookmark == b""
     pipe_of(client).open()
+    assert client.outbox.bookmark == bench.broker.clients.bookmark()
+
+
+def test_no_bookmark_stands_behind_images_that_were_not_even_put() -> None:
+    bench = make_bench()
+    bench.publish(Established([TRADE]), trade(1))
+    client = bench.client()
+    assert bench.broker.clients.subscribe(client, wanted("s", Kind.TRADE)).accepted
+    client.outbox.put_control(b"welcome")
+    client.outbox.flush()
+    assert client.outbox.bookmark == b""
+    bench.broker.clients.put_images(client, wanted("s", Kind.TRADE))
+    client.outbox.flush()
     assert client.outbox.bookmark == bench.broker.clients.bookmark()
 
 
@@ -169,6 +187,26 @@ def test_a_server_that_forgot_topics_hands_over_all_the_same() -> None:
     assert second.directory.find(ETH) is None
 
 
+@pytest.mark.parametrize("conflate_ms", [0, 1000])
+def test_what_was_said_of_a_topic_is_told_around_a_closed_candle_too(conflate_ms: int) -> None:
+    bench = make_bench()
+    bench.broker.clients.pacer.clock_s = lambda: NOW_S
+    client = bench.client()
+    subscribe(bench, client, wanted("s", Kind.CANDLE, conflate_ms=conflate_ms))
+    bench.publish(Established([CANDLE]), candle(1.0))
+    read(client)
+    if not conflate_ms:
+        stalled(client)
+    bench.publish(candle(2.0), candle(3.0))
+    bench.publish(Down([CANDLE], StatusCause.FEED_DOWN, "gone"), candle(4.0, closed=True))
+    pipe_of(client).open()
+    gap, final, status = read(client)
+    assert gap.gap is not None
+    assert (final.first_sequence, final.sequence) == (3, 8)
+    assert status.status is not None
+    assert status.status.state == State.LIVE
+
+
 class TestTheLastMessage:
     def test_nothing_comes_behind_it(self) -> None:
         bench = make_bench()
@@ -193,12 +231,14 @@ class TestTheLastMessage:
         bench.publish(Carry([Topic(VENUE, "BTC-USDT", Kind.TICKER)]))
         assert pipe_of(client).messages[-1] == b"goodbye"
 
-    def test_the_client_leaves_as_any_other(self) -> None:
+    def test_the_clients_leave_as_any_other(self) -> None:
         bench = Bench(BrokerLimits(OutboxLimits()))
-        client = bench.subscribed(Kind.TRADE)
-        client.outbox.seal()
+        clients = [bench.subscribed(Kind.TRADE, client_id=client_id) for client_id in ("one", "two")]
         bench.publish(Established([TRADE]))
-        bench.broker.clients.detach(client)
+        for client in clients:
+            client.outbox.seal()
+        for client in clients:
+            bench.broker.clients.detach(client)
         state = bench.broker.directory.find(TRADE)
         assert state is not None
         assert (state.subscribers, len(state.audiences)) == (0, 0)

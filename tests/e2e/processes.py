@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,15 +14,10 @@ from tempfile import TemporaryDirectory
 import httpx
 import trio
 
+from tests.ports import free_port
+
 START_S = 30.0
 END_S = 20.0
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def raven_command(*arguments: str) -> list[str]:

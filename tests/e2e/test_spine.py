@@ -14,8 +14,9 @@ from raven.codec.generated.raven import v1
 from raven.model.book import OrderBook
 from raven.model.events import BookDelta, BookSnapshot
 from tests.e2e import collector
-from tests.e2e.processes import Server, free_port, process, raven_command
+from tests.e2e.processes import Server, process, raven_command
 from tests.e2e.recording import Recorded, read_recording
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "frames" / "binance-spot-btcusdt.frames.gz"

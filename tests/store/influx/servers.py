@@ -6,7 +6,6 @@ import base64
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from typing import Any
 import httpx
 
 from raven.store.config import InfluxConfig
+from tests.ports import free_port
 
-__all__ = ["INFLUXD", "NGINX", "PASSWORD", "USERNAME", "InfluxServer", "free_port", "influx_server", "missing"]
+__all__ = ["INFLUXD", "NGINX", "PASSWORD", "USERNAME", "InfluxServer", "influx_server", "missing"]
 
 INFLUXD, NGINX = shutil.which("influxd"), shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 USERNAME, PASSWORD = "raven", "ravens_fly_at_dawn"
@@ -71,12 +71,6 @@ def missing() -> str:
         name for name, path in (("influxd (Debian: influxdb)", INFLUXD), ("nginx (Debian: nginx-light)", NGINX)) if not path
     ]
     return f"not installed: {', '.join(names)}" if names else ""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class InfluxServer:

@@ -30,9 +30,10 @@ from raven.store.influx.influxql import QueryClient
 from raven.store.influx.influxql import string as quoted
 from raven.store.opening import endpoint_statistics, open_history
 from raven.store.query import StoredHistory
+from tests.ports import free_port
 from tests.store.influx import smoke
 from tests.store.influx.samples import EPOCH, PAYLOADS, START_NS, TRADES, block_of, event, image_of, trades, trades_block
-from tests.store.influx.servers import PASSWORD, USERNAME, InfluxServer, free_port, influx_server, missing
+from tests.store.influx.servers import PASSWORD, USERNAME, InfluxServer, influx_server, missing
 
 SECOND_NS = 1_000_000_000
 ALL = TimeRange(START_NS - SECOND_NS, START_NS + 86_400 * SECOND_NS)

@@ -8,7 +8,7 @@ import pytest
 
 from raven.store.config import InfluxConfig
 from raven.store.influx.sending import Answer, Sender, Verdict, compressed, read_answer
-from tests.store.influx.servers import free_port
+from tests.ports import free_port
 
 BAD_LINE = '{"error":"partial write: unable to parse \'x\': missing fields dropped=0"}'
 

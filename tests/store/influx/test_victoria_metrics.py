@@ -18,8 +18,9 @@ from raven.model.topic import Topic
 from raven.store.blocks import Block, TimeRange
 from raven.store.config import HistoryConfig, InfluxConfig
 from raven.store.influx import open_influx_history
+from tests.ports import free_port
 from tests.store.influx.samples import PAYLOADS, TRADES, block_of, event, trades_block
-from tests.store.influx.servers import STARTS_S, free_port
+from tests.store.influx.servers import STARTS_S
 
 VICTORIA_METRICS = shutil.which("victoria-metrics")
 

@@ -16,7 +16,7 @@ import pytest
 from redis.connection import Connection
 from redis.exceptions import RedisError
 
-from tests.e2e.processes import free_port
+from tests.ports import free_port
 
 START_S = 10.0
 TLS = Path(__file__).parents[2] / "data" / "tls"
