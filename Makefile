@@ -33,6 +33,19 @@ run: $(STAMP) ## Start the server on the simulated venue
 doctor: $(STAMP) ## Find what would keep the server from starting
 	@$(BIN)/raven doctor
 
+# Of a server that runs without a container; DATA_DIR where the configuration does not say it.
+BACKUPS ?= docker/backups
+IN_DATA_DIR = $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+.PHONY: backup
+backup: $(STAMP) ## Create data backup
+	@$(BIN)/raven backup --to $(BACKUPS) $(IN_DATA_DIR)
+
+.PHONY: restore
+restore: $(STAMP) ## Restore from backup: BACKUP_NAME=raven_backup_... [REPLACE=1]
+	@test -n "$(BACKUP_NAME)" || { echo "which one? make restore BACKUP_NAME=raven_backup_20240101_120000; there are:"; ls $(BACKUPS); exit 2; }
+	@$(BIN)/raven restore $(BACKUPS)/$(BACKUP_NAME) $(if $(REPLACE),--replace) $(IN_DATA_DIR)
+
 .PHONY: test
 test: $(STAMP) ## Run all tests
 	@$(BIN)/python -m pytest -q -n auto --dist loadgroup

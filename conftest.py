@@ -12,6 +12,16 @@ import pytest
 NOTHING_SKIPPED = os.environ.get("CI") == "true"
 
 
+PROCESSES_MAX = 8
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: much of a test is waiting for servers to start."""
+    cores = os.cpu_count() or 1
+    return min(cores + max(1, cores // 2), PROCESSES_MAX)
+
+
 TOGETHER = ("tests/clients/",)
 """Folders whose files share what takes long to make."""
 

@@ -42,6 +42,9 @@ flags (0x38) or one of these."""
 _IMAGE, _LOCAL = int(Flag.IMAGE), int(Flag.LOCAL)  # a Flag takes ten times as long
 _KEPT = ~(_IMAGE | _LOCAL)
 
+HELD_MAX = 1024
+"""Events of a topic that wait for one that belongs in front of them; then it is missing."""
+
 HOLE = "the history has a hole here: nothing is known of the book until its next snapshot"
 OVER = "the replay is over"
 
@@ -55,22 +58,32 @@ def replayed(topic: Topic, suffix: str) -> Topic:
     return topic._replace(venue=check_venue(topic.venue + suffix, "suffix"))
 
 
+Held = tuple[StreamEvent, bytes, int]  # decoded, as it is, and the bytes of topic and epoch in it
+
+
 class Origin:
     """A topic of the past in one of its epochs, and where its events go now.
 
     Attributes:
-        reached: the last sequence of the past that was told.
+        imaged: the sequence that its image is of.
+        reached: the greatest sequence of the past that was told; 0 before the first.
+        held: by their sequences, events that came before one that belongs in front of them.
         passes: whether its elements need no look inside: it is no book, and the epoch that is told now.
     """
 
-    __slots__ = ("heads", "passes", "prefix", "reached", "state")
+    __slots__ = ("heads", "held", "imaged", "passes", "prefix", "reached", "state")
 
     def __init__(self, state: TopicState) -> None:
         name = encode_topic(*state.topic)
         self.state = state
         self.prefix = b"\x0a" + varint(len(name)) + name + b"\x11" + state.epoch.to_bytes(8, "little") + b"\x19"
         self.heads: dict[int, bytes] = {}  # by the size of what follows the sequence
-        self.reached = 0
+        self.held: dict[int, Held] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing of it has been told."""
+        self.imaged = self.reached = 0
         self.passes = False
 
     def head(self, rest: int) -> bytes:
@@ -152,7 +165,7 @@ class Relay:
             ):
                 if origin in passed:
                     begun, ended = passed.pop(origin)
-                    origin.state.last = self._event(origin, self._decoded(data[begun:ended]))
+                    self._settle(origin, data[begun:ended])
                 self._tell(data[begin:at], data[start:stamps])
                 continue
             state = origin.state
@@ -172,18 +185,20 @@ class Relay:
             passed[origin] = begin, at
             self.events += 1
         for origin, (begin, at) in passed.items():
-            origin.state.last = self._event(origin, self._decoded(data[begin:at]))
+            self._settle(origin, data[begin:at])
         return self.events - before
 
     def begin(self) -> None:
         """What is published from now on is told from its beginning, for the first time or again."""
+        self._release_all()
         self._current.clear()
         self._whole.clear()
         for origin in self._origins.values():
-            origin.reached, origin.passes = 0, False
+            origin.begin()
 
     def end(self, ts_ns: int) -> None:
         """Everything was told: the topics are CLOSED, and say that nothing follows."""
+        self._release_all()
         for state in self._broker.directory:
             if state.status.state != State.CLOSED:
                 self._say(state, TopicStatus(State.CLOSED, StatusCause.UNSPECIFIED, OVER, ts_ns, final=True), ts_ns)
@@ -198,13 +213,44 @@ class Relay:
         if received.flags & _IMAGE:
             self._begin_topic(origin, received)
         elif isinstance(payload, Gap) and received.flags & _LOCAL:
-            self._miss(state, payload.missed, ts_ns)
-        else:
+            if not 0 < payload.last_sequence <= origin.imaged:  # else the image has what is missing
+                self._miss(state, payload.missed, ts_ns)
+                origin.reached = max(origin.reached, payload.last_sequence)
+                self._release(origin)
+        elif received.sequence > origin.imaged:
             if self._current.get(state) is not origin:
                 self._turn_to(origin, ts_ns)
-            if received.sequence > origin.reached:  # else the image has it
-                origin.reached = received.sequence
-                self._tell_event(origin, received, raw, len(key))
+            origin.held[received.sequence] = received, raw, len(key)
+            self._release(origin, everything=len(origin.held) > HELD_MAX)
+
+    def _settle(self, origin: Origin, raw: bytes) -> None:
+        """`raw` is the last that was passed of its topic."""
+        received = self._decoded(raw)
+        origin.state.last = self._event(origin, received)
+        origin.reached = max(origin.reached, received.sequence)
+        self._release(origin)
+
+    def _release(self, origin: Origin, *, everything: bool = False) -> None:
+        """Tell what is held and has its turn.
+
+        A history is in the order of times, which is not quite that of sequences: a gap or a status has the time at which it was
+        published, and the event that it stands in front of that of its receipt.
+        """
+        held = origin.held
+        while held:
+            sequence = min(held)
+            missed = sequence - origin.reached - 1
+            if missed > 0 and origin.reached and not everything:
+                return
+            received, raw, key_bytes = held.pop(sequence)
+            if missed > 0 and origin.reached:
+                self._miss(origin.state, missed, received.received_ts_ns)
+            origin.reached = max(origin.reached, sequence)
+            self._tell_event(origin, received, raw, key_bytes)
+
+    def _release_all(self) -> None:
+        for origin in self._current.values():
+            self._release(origin, everything=True)
 
     def _learn(self, key: bytes, topic: Topic) -> Origin:
         name = replayed(topic, self._suffix)
@@ -220,6 +266,7 @@ class Relay:
         state = origin.state
         previous = self._current.get(state)
         if previous is not None:
+            self._release(previous, everything=True)
             previous.passes = False
         if state.sequence:
             self._miss(state, 0, ts_ns)
@@ -230,7 +277,7 @@ class Relay:
         """With its state at the start. Whoever has it as a book needs all of it; of others it is no news."""
         state, ts_ns = origin.state, image.received_ts_ns
         self._turn_to(origin, ts_ns)
-        origin.reached = image.sequence
+        origin.imaged = origin.reached = image.sequence
         event = self._event(origin, image)
         state.keep(event)
         if state.book is not None:
@@ -243,7 +290,9 @@ class Relay:
         if isinstance(payload, Gap):
             self._say(state, Gap(payload.cause, state.epoch, missed=payload.missed), ts_ns)
         elif isinstance(payload, TopicStatus):
-            if payload.state != _LIVE or state.book is None or state in self._whole:  # else it waits for its snapshot
+            told = (payload.state, payload.cause) == (state.status.state, state.status.cause)
+            waits = payload.state == _LIVE and state.book is not None and state not in self._whole  # for its snapshot
+            if not told and not waits:
                 self._say(state, payload, ts_ns)
         elif isinstance(payload, Unknown):
             self.skipped["unknown"] += 1

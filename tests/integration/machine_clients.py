@@ -27,7 +27,9 @@ __all__ = [
     "Stream",
     "all_in",
     "asked_for",
+    "check_outbox",
     "expect",
+    "flow_again",
     "selector_message",
     "subscription_message",
     "valid",
@@ -246,3 +248,22 @@ def selector_message(selector: Selector) -> v1.TopicSelector:
 
 def _topic(topic: Topic) -> v1.Topic:
     return v1.Topic(topic.venue, topic.symbol, v1.Kind(int(topic.kind)), topic.variant)
+
+
+def flow_again(stream: Stream) -> None:
+    stream.peer.reading = True
+    if not stream.peer.ending:
+        stream.peer.flow()
+
+
+def check_outbox(stream: Stream) -> None:
+    """What it says of itself is so, and nothing stays behind when it is empty."""
+    box = stream.client.outbox
+    assert box._events >= 0
+    assert box.bytes_queued >= 0
+    assert box._controls_bytes >= 0
+    if box.empty:
+        assert (box._events, box.bytes_queued, box._controls_bytes, box._open) == (0, 0, 0, {})
+    if stream.flows:
+        assert not box.behind
+        assert box.empty
