@@ -44,8 +44,9 @@ class Pacer:
     def hasten(self, state: TopicState, outbox: Outbox) -> None:
         """Put what is held of `state`: it is to be delivered otherwise from now on."""
         paced = state.paced.get(outbox)
-        if isinstance(paced, Paced):
+        if isinstance(paced, Paced) and paced.held is not None:
             paced.release()
+            outbox.flush()  # what is published next may not pass through it
 
     def schedule(self, paced: Paced) -> None:
         """Look at it when it is due."""

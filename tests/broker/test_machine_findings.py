@@ -126,7 +126,8 @@ def test_what_an_interval_holds_back_is_put_when_the_interval_ends(way: str) -> 
     every, paced = wanted("every", Kind.QUOTE), wanted("paced", Kind.QUOTE, conflate_ms=1000)
     subscribe(bench, client, every)
     subscribe(bench, client, paced)
-    bench.publish(Established([QUOTE]), quote(1.0), quote(2.0), quote(3.0))
+    bench.publish(Established([QUOTE]), quote(1.0))
+    bench.publish(quote(2.0), quote(3.0))  # these are held back
     if way == "removed":
         bench.broker.clients.unsubscribe(client, ["paced"], [])
     else:
@@ -142,6 +143,22 @@ def test_what_an_interval_holds_back_is_put_when_the_interval_ends(way: str) -> 
             assert (event.first_sequence or event.sequence) == last + 1
             last = event.sequence
     assert last == 5
+
+
+def test_what_is_wanted_at_an_interval_too_is_not_continued_but_begins_with_its_state() -> None:
+    bench = make_bench()
+    bench.broker.clients.pacer.clock_s = lambda: NOW_S
+    bench.publish(Established([QUOTE]), quote(1.0))
+    resume = Resume(parse_bookmark(bench.broker.clients.bookmark()))
+    bench.publish(quote(2.0), quote(3.0))
+    client = bench.client()
+    both = [attrs.evolve(wanted(f"{ms}", Kind.QUOTE, conflate_ms=ms), resume=resume) for ms in (0, 1000)]
+    for subscription in both:
+        assert bench.broker.clients.subscribe(client, subscription).accepted
+    for subscription in both:
+        bench.broker.clients.put_images(client, subscription)
+    assert {event.flags for event in read(client)} == {int(Flag.LOCAL), int(Flag.IMAGE)}
+    assert client.catching_up == {}
 
 
 def test_a_second_subscription_of_a_client_that_is_behind_leaves_it_no_old_status() -> None:

@@ -213,6 +213,17 @@ class Host:
         assert not self.loop.failed, self.loop.failed
         assert not len(self.server._connections)
         assert not len(self.broker.clients)
+        assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+        asyncio.set_event_loop(None)
+
+    def abandon(self) -> None:
+        """The run ends here, and nobody looks any more."""
+        for protocol in self.server._connections:
+            self.loop.spin(protocol.abort)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.spin()
         self.loop.close()
         asyncio.set_event_loop(None)
 

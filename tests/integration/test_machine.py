@@ -311,6 +311,7 @@ class Serving(RuleBasedStateMachine):
             stream.peer.call("Subscribe", message)
         else:
             stream.peer.send(subscribe=message)
+        self.pump()
 
     @precondition(_somebody_there)
     @rule(
@@ -533,8 +534,16 @@ class Serving(RuleBasedStateMachine):
         if not hasattr(self, "host"):
             return
         if sys.exc_info()[0] is not None:
-            self.host.loop.close()
+            self.host.abandon()
             return
+        try:
+            self._end()
+        except BaseException:
+            self.host.abandon()
+            raise
+        self.host.close()
+
+    def _end(self) -> None:
         self._heal()
         if not self.draining:
             self.drain()
@@ -547,7 +556,6 @@ class Serving(RuleBasedStateMachine):
             self.establish(feed)
             self.publish(feed, [(which, 3) for which in range(10)])
         self._heal()
-        self.host.close()
 
     def _heal(self) -> None:
         for slot in self.slots:
