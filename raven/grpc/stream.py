@@ -281,6 +281,7 @@ class Call:
                 bookmark=bookmark,
             )
             outbox.put_control(encode_control(goodbye=goodbye))
+        outbox.seal()
         if not await self._writer.wait_idle(GOODBYE_WAIT_S):
             self._writer.give_up()
         log.info("client ended", client_id=self.client.client_id, peer=self.client.peer, reason=ended.reason, text=ended.text)
