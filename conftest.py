@@ -5,11 +5,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 NOTHING_SKIPPED = os.environ.get("CI") == "true"
+
+
+def pytest_configure() -> None:
+    """Programs that SIGINT reaches: without job control a shell starts its background with it ignored, which is inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 PROCESSES_MAX = 8

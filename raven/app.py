@@ -306,7 +306,13 @@ def _broker_limits(config: Config) -> BrokerLimits:
     server = config.server
     outbox = OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max)
     ring = RingLimits(config.resume.events_max, config.resume.bytes_max, config.resume.age_s)
-    return BrokerLimits(outbox, ring, subscriptions_max=server.subscriptions_max, topics_max=server.topics_max)
+    return BrokerLimits(
+        outbox,
+        ring,
+        clients_max=2 * server.connections_max,  # who comes back stands beside its dead stream until that is found out
+        subscriptions_max=server.subscriptions_max,
+        topics_max=server.topics_max,
+    )
 
 
 def _grpc_config(config: Config) -> GrpcConfig:
