@@ -73,7 +73,7 @@ class HistoryStore(Protocol):
     """
 
     def write(self, blocks: Sequence[Block], images: Sequence[Image]) -> None:
-        """Keep them, all or nothing.
+        """Keep them, all or nothing. What is there already, by topic, epoch and sequence, is not kept twice.
 
         Raises:
             StoreError: they are not kept; the same call may be made again later.
