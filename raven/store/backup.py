@@ -133,7 +133,9 @@ def _copy_database(path: Path, target: Path, name: str, kind: FileKind, report: 
     copy = target / name
     try:
         with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", BUSY_S, isolation_level=None, uri=True)) as source,
+            closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY_S, isolation_level=None, uri=True)
+            ) as source,
             closing(sqlite3.connect(copy, isolation_level=None)) as into,
         ):
             source.execute("PRAGMA query_only = ON")

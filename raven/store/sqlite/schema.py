@@ -93,7 +93,7 @@ def open_file(path: Path, *, writing: bool) -> sqlite3.Connection:
     mode = "rwc" if writing else "rw"  # a reader, too, has to take up what a killed server has left in the WAL
     try:
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", BUSY_S, isolation_level=None, check_same_thread=False, uri=True
+            f"{path.absolute().as_uri()}?mode={mode}", timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=True
         )
     except sqlite3.Error as error:
         raise store_error(path, error) from error
