@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import signal
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,15 +22,14 @@ from prometheus_client import CollectorRegistry
 
 from raven import __version__
 from raven.adapter.batch import Batch
-from raven.broker import Broker, BrokerLimits, OutboxLimits
+from raven.broker import Broker
 from raven.broker.carryover import FeedCarryover, adopt, hand_over
-from raven.broker.ring import RingLimits
 from raven.broker.topics import BOOK_TOP_DEPTHS
 from raven.config import Config, ResolvedFeed
+from raven.config.serving import broker_limits, grpc_config
 from raven.feed.limits import FeedLimits
 from raven.feed.statistics import FeedState, FeedStatistics
-from raven.grpc import ConnectionLimits, GrpcConfig, GrpcServer
-from raven.grpc.tls import load_tls
+from raven.grpc import GrpcServer
 from raven.instruments import Instruments
 from raven.model.events import StatusCause
 from raven.model.topic import Kind, Topic
@@ -100,7 +98,7 @@ class App:
         self.instruments = Instruments(self._registry)
         self._send, self._receive = trio.open_memory_channel[Batch](BATCHES_WAITING_MAX)
         self.broker = Broker(
-            _broker_limits(config),
+            broker_limits(config),
             book_top_feeds=[feed.spec.name for feed in feeds if feed.book_top],
             on_fault=self._on_adapter_fault,
             on_doubt=self._on_doubt,
@@ -115,7 +113,7 @@ class App:
         self.grpc = GrpcServer(
             self.broker,
             self.supervisor,
-            _grpc_config(config),
+            grpc_config(config),
             self.instruments,
             on_connections=self.instruments.active_connections.set,
         )
@@ -300,41 +298,6 @@ def _topics(feed: ResolvedFeed) -> frozenset[Topic]:
 def _latest(config: Config, broker: Broker, data_dir: Path | None) -> LatestWriter | None:
     store = open_latest(config.cache, data_dir)
     return LatestWriter(store, broker, config.cache.write_s, random=random.Random()) if store is not None else None
-
-
-def _broker_limits(config: Config) -> BrokerLimits:
-    server = config.server
-    outbox = OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max)
-    ring = RingLimits(config.resume.events_max, config.resume.bytes_max, config.resume.age_s)
-    return BrokerLimits(
-        outbox,
-        ring,
-        clients_max=2 * server.connections_max,  # who comes back stands beside its dead stream until that is found out
-        subscriptions_max=server.subscriptions_max,
-        topics_max=server.topics_max,
-    )
-
-
-def _grpc_config(config: Config) -> GrpcConfig:
-    """Reflection is on unless it is switched off: "auto" asks for a loopback bind or no authentication, and there is none."""
-    server = config.server
-    limits = ConnectionLimits(
-        server.connections_max, server.streams_max, server.handshake_s, server.keepalive_s, server.keepalive_timeout_s
-    )
-    return GrpcConfig(
-        server.heartbeat_s,
-        server.stall_s,
-        server.streams_per_s,
-        reflection=server.reflection != "off",
-        limits=limits,
-        tls=_tls(config),
-    )
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    """Raises StartupError: a file cannot be used."""
-    files = config.server.tls
-    return load_tls(files.cert_file, files.key_file) if files.cert_file and files.key_file else None
 
 
 def _loop_health(loop: LoopStatistics) -> Component:

@@ -19,13 +19,12 @@ from prometheus_client import CollectorRegistry
 
 from raven import __version__
 from raven.adapter.batch import Batch
-from raven.broker import Broker, BrokerLimits, OutboxLimits
-from raven.broker.ring import RingLimits
+from raven.broker import Broker
 from raven.config import Config
+from raven.config.serving import broker_limits, grpc_config
 from raven.errors import RequestError, StoreError
 from raven.feed.statistics import FeedState, FeedStatistics
-from raven.grpc import ConnectionLimits, GrpcConfig, GrpcServer
-from raven.grpc.tls import load_tls
+from raven.grpc import GrpcServer
 from raven.instruments import Instruments
 from raven.model.topic import Selector, Topic
 from raven.ops.health import Component, Condition, FeedHealth, Phase, ServerHealth
@@ -129,11 +128,11 @@ class ReplayApp:
         self._history = history
         self._past = _topics(history, options)
         self.topics = tuple(replayed(topic, options.suffix) for topic in self._past)
-        self.broker = Broker(_broker_limits(config))
+        self.broker = Broker(broker_limits(config))
         self._relay = Relay(self.broker, options.suffix)
         self._relay.carry(self._past)
         self._feeds = _Feeds(self._statistics)
-        self.grpc = GrpcServer(self.broker, self._feeds, _grpc_config(config), Instruments(CollectorRegistry()))
+        self.grpc = GrpcServer(self.broker, self._feeds, grpc_config(config), Instruments(CollectorRegistry()))
         self._reading = self._open()
         self._told_ns = 0
         self._phase, self._text = Phase.STARTING, "waiting for clients"
@@ -372,23 +371,3 @@ def _topics(history: HistoryStore, options: ReplayOptions) -> list[Topic]:
         wanted = ", ".join(map(str, options.selectors))
         raise StoreError(f"nothing is kept of {wanted} in that time")
     return found
-
-
-def _broker_limits(config: Config) -> BrokerLimits:
-    server, resume = config.server, config.resume
-    return BrokerLimits(
-        OutboxLimits(server.outbox_events_max, server.outbox_bytes_max, server.control_bytes_max),
-        RingLimits(resume.events_max, resume.bytes_max, resume.age_s),
-        subscriptions_max=server.subscriptions_max,
-        topics_max=server.topics_max,
-    )
-
-
-def _grpc_config(config: Config) -> GrpcConfig:
-    server, files = config.server, config.server.tls
-    tls = load_tls(files.cert_file, files.key_file) if files.cert_file and files.key_file else None
-    limits = ConnectionLimits(
-        server.connections_max, server.streams_max, server.handshake_s, server.keepalive_s, server.keepalive_timeout_s
-    )
-    reflection = server.reflection != "off"
-    return GrpcConfig(server.heartbeat_s, server.stall_s, server.streams_per_s, reflection=reflection, limits=limits, tls=tls)

@@ -357,7 +357,7 @@ def test_a_token_of_another_query_is_refused(other: HistoryQuery) -> None:
 
 
 def test_a_token_goes_with_another_limit_and_pace() -> None:
-    open_reading(MemoryHistory(), asked(limit=7, slice_ns=3), _token())
+    assert not open_reading(MemoryHistory(), asked(limit=7, slice_ns=3), _token()).done
 
 
 @pytest.mark.parametrize("position", range(0, 55, 7))
