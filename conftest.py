@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 
 NOTHING_SKIPPED = os.environ.get("CI") == "true"
 
@@ -63,3 +67,28 @@ def fail(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     report.outcome = "failed"
     report.longrepr = f"CI=true: nothing may be skipped: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_a_test() -> Iterator[None]:
+    """What a test makes of logging ends with it: `raven serve` in this process, say."""
+    level = logging.getLogger().level
+    yield
+    if structlog.get_config()["cache_logger_on_first_use"]:
+        forget_logging(level)
+
+
+def forget_logging(level: int) -> None:
+    """Undo `raven.ops.logs.configure_logging`: its handlers, its levels, and every logger that keeps how it was made."""
+    from raven.ops.logs import LogConfig, configure_logging
+
+    configure_logging(LogConfig(), io.StringIO())  # closes what was open, and resets levels
+    root = logging.getLogger()
+    root.handlers[:] = [one for one in root.handlers if not isinstance(one.formatter, structlog.stdlib.ProcessorFormatter)]
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.partition("_")[0].partition(".")[0] == "raven":
+            for value in list(vars(module).values()):
+                if isinstance(value, structlog._config.BoundLoggerLazyProxy):
+                    vars(value).pop("bind", None)
