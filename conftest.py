@@ -33,6 +33,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores + max(1, cores // 2), PROCESSES_MAX)
 
 
+LAZY = type(structlog.get_logger())
 TOGETHER = ("tests/clients/",)
 """Folders whose files share what takes long to make."""
 
@@ -90,5 +91,5 @@ def forget_logging(level: int) -> None:
     for name, module in list(sys.modules.items()):
         if name.partition("_")[0].partition(".")[0] == "raven":
             for value in list(vars(module).values()):
-                if isinstance(value, structlog._config.BoundLoggerLazyProxy):
+                if isinstance(value, LAZY):
                     vars(value).pop("bind", None)

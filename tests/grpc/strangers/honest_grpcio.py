@@ -5,6 +5,7 @@ Arguments: target, seconds, what.
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from raven.codec.generated.raven import v1
 
 SERVICE = "/raven.v1.MarketDataService/"
 STREAMS = 40
+HANGS_S = 20.0  # behind its time: then it says where it is, and ends
 
 
 def watch(channel: grpc.Channel, seconds: float) -> int:
@@ -71,17 +73,21 @@ def result_of(future: grpc.Future) -> object:
 def subscribe(channel: grpc.Channel, seconds: float) -> int:
     """Answers of one stream to pings and subscriptions that are sent without waiting."""
     method = channel.stream_stream(SERVICE + "StreamMarketData", request_serializer=bytes)
+    over = threading.Event()
 
     def requests() -> Iterator[v1.StreamMarketDataRequest]:
         selector = v1.TopicSelector("sim", "BTC-USDT", [v1.Kind.QUOTE])
         wanted = v1.SubscribeRequest(subscriptions=[v1.Subscription(selector=selector, id="quotes")])
-        while True:
+        while not over.is_set():
             for number in range(20):
                 yield v1.StreamMarketDataRequest(ping=v1.Ping(number))
             yield v1.StreamMarketDataRequest(subscribe=wanted)
             time.sleep(0.002)
 
-    return count_messages(method(requests(), timeout=seconds))
+    try:
+        return count_messages(method(requests(), timeout=seconds))
+    finally:
+        over.set()  # grpcio asks for requests in a thread of its own, which must not run while the interpreter ends
 
 
 WHAT = {"watch": watch, "watch_many": watch_many, "call": call, "subscribe": subscribe}
@@ -89,6 +95,7 @@ WHAT = {"watch": watch, "watch_many": watch_many, "call": call, "subscribe": sub
 
 def main() -> None:
     target, seconds, what = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+    faulthandler.dump_traceback_later(seconds + HANGS_S, exit=True)
     with grpc.insecure_channel(target) as channel:
         print(WHAT[what](channel, seconds))
 

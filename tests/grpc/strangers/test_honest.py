@@ -81,6 +81,10 @@ async def run(command: Sequence[str | Path], env: dict[str, str] | None = None, 
             return said.decode()
     finally:
         process.kill()
+        with trio.CancelScope(shield=True):  # it is dead
+            await process.wait()
+            if process.stdout is not None:
+                await process.stdout.aclose()
 
 
 def check(raven: Serving, events: float) -> None:
