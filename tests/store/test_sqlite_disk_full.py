@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from raven.store.elements import split, stamps
 from raven.store.recorder import Recorder
 from raven.store.sqlite import SqliteHistory
 from tests.broker.bench import TRADE
+from tests.disks import fill, remount, small_tmpfs
 from tests.store.memory_history import BTC, trades
 from tests.store.test_recorder import bench, trade
 
@@ -29,24 +27,8 @@ ROOM_KIB = 1024
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB, where this user may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", f"size={ROOM_KIB}k", "tmpfs", str(disk)]
-    if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted here: that takes root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leave no room."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as out, suppress(OSError):
-        while out.write(b"x" * 512):
-            pass
-    return ballast
+    with small_tmpfs(tmp_path / "disk", ROOM_KIB) as disk:
+        yield disk
 
 
 def write_on(store: SqliteHistory, written: int) -> int:
@@ -79,7 +61,7 @@ def test_a_full_disk_refuses_and_takes_again(small_disk: Path) -> None:
         with pytest.raises(StoreError):
             store.write([trades(BTC, 7, written + 1, noise(written, 500), os.urandom(30).hex())], [])
     assert sequences(store) == list(range(1, written + 1))
-    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    remount(small_disk, "size=16m")
     store.write([trades(BTC, 7, written + 1, noise(written, 500))], [])
     assert sequences(store) == list(range(1, written + 501))
     store.close()
@@ -96,28 +78,28 @@ def test_a_history_that_begins_on_a_full_disk_begins_when_there_is_room(small_di
     store.close()
 
 
-async def test_a_recorder_goes_on_when_there_is_room_again(
-    small_disk: Path, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
+async def test_a_recorder_goes_on_when_there_is_room_again(small_disk: Path, autojump_clock: MockClock) -> None:
     made, store = bench(), SqliteHistory(small_disk / "history")
     tap = Recorder(store, made.broker.directory)
-    await nursery.start(tap.run)
-    made.publish(trade(1))
-    await tap.flush()
-    ballast = fill(small_disk)
-    for start in range(2, 2002, 200):
-        made.publish(*(trade(number) for number in range(start, start + 200)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tap.run)
+        made.publish(trade(1))
         await tap.flush()
-    statistics = tap.statistics()
-    assert statistics.failing_s is not None
-    assert statistics.behind > 0
-    ballast.unlink()
-    await tap.flush()
-    await tap.flush()
-    assert tap.statistics().failing_s is None
-    assert tap.statistics().lost == {}
-    assert sequences(store, TRADE) == list(range(1, 2003))
-    nursery.cancel_scope.cancel()
+        ballast = fill(small_disk)
+        for start in range(2, 2002, 200):
+            made.publish(*(trade(number) for number in range(start, start + 200)))
+            await tap.flush()
+        statistics = tap.statistics()
+        assert statistics.failing_s is not None
+        assert statistics.behind > 0
+        ballast.unlink()
+        await tap.flush()
+        await tap.flush()
+        assert tap.statistics().failing_s is None
+        assert tap.statistics().lost == {}
+        assert sequences(store, TRADE) == list(range(1, 2003))
+        nursery.cancel_scope.cancel()
+    store.close()
 
 
 def test_a_file_that_may_not_grow_refuses_and_takes_again(tmp_path: Path) -> None:
