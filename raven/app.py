@@ -39,7 +39,7 @@ from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
 from raven.ops.watchdog import LoopStatistics, Watchdog
 from raven.ops.web import health_app, metrics_app, serve_http
-from raven.store import open_data_dir, save_recent, take_recent
+from raven.store import has_room, open_data_dir, save_recent, take_recent
 from raven.store.blocks import HistoryStore
 from raven.store.latest import LatestStatistics, LatestWriter, open_latest
 from raven.store.opening import endpoint_statistics, open_history
@@ -140,7 +140,8 @@ class App:
         The first SIGTERM or SIGINT drains; a second one ends at once.
 
         Raises:
-            StartupError: a port is taken, an address is not of this machine, or another server has the data directory.
+            StartupError: a port is taken, an address is not of this machine, or another server has the data directory, or it
+                cannot be written.
         """
         with (
             self._recent_events(),
@@ -195,6 +196,8 @@ class App:
             yield
             return
         with open_data_dir(self._data_dir) as directory:
+            if not has_room(directory):
+                log.error("the disk of the data directory is full: what is to be kept waits for room", dir=str(directory))
             for carried in take_recent(directory):
                 self._adopt(carried)
             yield

@@ -7,6 +7,7 @@ epochs instead of giving out sequences twice.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 import structlog
 
 from raven.broker.carryover import FeedCarryover
+from raven.errors import StartupError
 
 __all__ = ["FILE_NAME", "save_recent", "take_recent"]
 
@@ -32,16 +34,25 @@ def save_recent(directory: Path, feeds: list[FeedCarryover]) -> int:
     """
     body = msgspec.msgpack.encode(feeds)
     file, being_written = directory / FILE_NAME, directory / f"{FILE_NAME}.part"
-    with being_written.open("wb") as out:
-        out.write(MAGIC + sha256(body).digest() + body)
-        out.flush()
-        os.fsync(out.fileno())
-    being_written.replace(file)
+    try:
+        with being_written.open("wb") as out:
+            out.write(MAGIC + sha256(body).digest() + body)
+            out.flush()
+            os.fsync(out.fileno())
+        being_written.replace(file)
+    except OSError:
+        with suppress(OSError):
+            being_written.unlink()  # a disk that is full has no place for half a file
+        raise
     return len(MAGIC) + DIGEST_BYTES + len(body)
 
 
 def take_recent(directory: Path) -> list[FeedCarryover]:
-    """Read and remove them; none when the last end was not clean, or when they cannot be read, which is logged."""
+    """Read and remove them; none when the last end was not clean, or when they cannot be read, which is logged.
+
+    Raises:
+        StartupError: they cannot be removed: the next server would take them up again, behind what this one gives out.
+    """
     file = directory / FILE_NAME
     try:
         data = file.read_bytes()
@@ -50,7 +61,11 @@ def take_recent(directory: Path) -> list[FeedCarryover]:
     except OSError as error:
         log.warning("recent events cannot be read: clients begin anew", file=str(file), error=error.strerror)
         return []
-    file.unlink()
+    try:
+        file.unlink()
+    except OSError as error:
+        text = f"data.dir: {file} cannot be removed: {error.strerror}; valid: a directory that can be written"
+        raise StartupError(text) from error
     digest, body = data[len(MAGIC) : len(MAGIC) + DIGEST_BYTES], data[len(MAGIC) + DIGEST_BYTES :]
     try:
         if not data.startswith(MAGIC) or sha256(body).digest() != digest:

@@ -18,6 +18,7 @@ from raven.errors import InvalidValue, StartupError, StoreError
 from raven.model.topic import Topic
 from raven.store.blocks import Block, Image, TimeRange
 from raven.store.config import HistoryConfig
+from raven.store.data_dir import has_room, make_dir
 from raven.store.elements import split
 from raven.store.influx.block_lines import block_lines, image_line
 from raven.store.influx.breaker import BreakerState
@@ -71,6 +72,8 @@ class InfluxHistory:
         if not config.influxdb:
             valid = "[[history.influxdb]] with a url, or INFLUXDB_URL"
             raise StartupError(f'history.influxdb: backend = "influxdb" has nowhere to write; valid: {valid}')
+        make_dir(directory / SPOOL)
+        has_room(directory / SPOOL)  # a disk that is full passes: meanwhile memory holds what it may
         try:
             self._endpoints = [Endpoint(each, directory / SPOOL / each.endpoint) for each in config.influxdb]
         except OSError as error:

@@ -16,6 +16,7 @@ import structlog
 from raven.errors import StartupError, StoreError
 from raven.model.topic import Topic
 from raven.store.blocks import Block, Image, TimeRange
+from raven.store.data_dir import has_room, make_dir
 from raven.store.sqlite import retention
 from raven.store.sqlite.days import DamagedFile, damaged_files, day_files, day_of, file_name, set_aside, times_of
 from raven.store.sqlite.reader import TS_MIN, DayReader
@@ -56,6 +57,9 @@ class SqliteHistory:
     A block goes into the file of the day of its first event, and never into one before that of the block before it: a clock
     that is set back does not change the order of what is read.
 
+    On a disk that is full it opens, and refuses what it is given until there is room. Files that cannot be read without room (a
+    WAL takes some) are looked at before the next write; until then their days are holes.
+
     Args:
         directory: where the files are; made where it is missing.
         keep_days: UTC days that stay, today among them; None = all.
@@ -63,7 +67,7 @@ class SqliteHistory:
         now_ns: wall clock.
 
     Raises:
-        StartupError: the directory cannot be used, or a file in it is of another program or of a newer Raven.
+        StartupError: the directory cannot be written, or a file in it is of another program or of a newer Raven.
     """
 
     def __init__(
@@ -86,26 +90,52 @@ class SqliteHistory:
         self._readers: OrderedDict[int, DayReader] = OrderedDict()
         self._bounds: dict[int, Bounds | None] = {}
         self._suspects: set[int] = set()
+        self._unseen: set[int] = set()
         self._damaged: list[DamagedFile] = []
         self._swept_at = time.monotonic()
         self._statistics = SqliteStatistics(0, 0, 0, 0)
+        make_dir(directory)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._look_around()
+            self._look_around(has_room(directory))
             self._sweep()
         except (OSError, StoreError) as error:
             raise StartupError(f"the history in {directory} cannot be used: {error}") from error
 
-    def _look_around(self) -> None:
+    def _look_around(self, room: bool) -> None:
         """Find the files that there are, and set aside those that cannot be read."""
         self._damaged = damaged_files(self._directory)
         for day, path in day_files(self._directory).items():
             try:
-                self._bounds[day] = _look_at(path)
-            except DamagedError as error:
-                self._set_aside(day, error)
-        last = max(self._bounds, default=-1)
+                self._see(day, path)
+            except StoreError:
+                if room:
+                    raise
+                self._unseen.add(day)
+        if self._unseen:
+            text = "history files cannot be read while the disk is full: they are looked at again when there is room"
+            log.warning(text, directory=str(self._directory), files=len(self._unseen))
+        last = max((*self._bounds, *self._unseen), default=-1)
         self._day = last if last <= day_of(self._now_ns()) + 1 else -1  # a clock that was years ahead is not followed
+
+    def _see(self, day: int, path: Path) -> None:
+        """Raises StoreError: it cannot be read now."""
+        try:
+            bounds = _look_at(path)
+        except DamagedError as error:
+            self._set_aside(day, error)
+        else:
+            with self._reading:
+                self._bounds[day] = bounds
+
+    def _see_unseen(self) -> None:
+        """Raises StoreError: there is no room yet."""
+        for day in sorted(self._unseen):
+            try:
+                self._see(day, self._directory / file_name(day))
+            except StartupError as error:
+                raise StoreError(str(error)) from error
+            with self._reading:
+                self._unseen.discard(day)
 
     # ---- writing
 
@@ -118,11 +148,12 @@ class SqliteHistory:
         with self._writing:
             if self._closed:
                 raise StoreError(f"the history in {self._directory} is closed")
+            if time.monotonic() - self._swept_at >= RETENTION_S:
+                self._sweep()  # before the write: where the disk is full it is what may make room
+            self._see_unseen()
             self._set_suspects_aside()
             for day, of_day in self._by_day(blocks, images).items():
                 self._write_day(day, *of_day)
-            if time.monotonic() - self._swept_at >= RETENTION_S:
-                self._sweep()
 
     def _by_day(self, blocks: Sequence[Block], images: Sequence[Image]) -> dict[int, tuple[list[Block], list[Image]]]:
         """Days in order, with what goes into their files."""
@@ -234,6 +265,7 @@ class SqliteHistory:
     def _forget(self, day: int) -> None:
         self._bounds.pop(day, None)
         self._suspects.discard(day)
+        self._unseen.discard(day)
         self._close_reader(day)
 
     def _close_reader(self, day: int) -> None:
@@ -297,9 +329,10 @@ class SqliteHistory:
         return None
 
     def holes(self, within: TimeRange) -> list[tuple[int, int]]:
-        """The times of files that were damaged, as far as they are in a range."""
+        """The times of files that were damaged or cannot be read yet, as far as they are in a range."""
         with self._reading:
-            times = [(file.start_ns, file.end_ns) for file in self._damaged] + [times_of(day) for day in self._suspects]
+            times = [(file.start_ns, file.end_ns) for file in self._damaged]
+            times += [times_of(day) for day in self._suspects | self._unseen]
         cut = [(max(start, within.start_ns), min(end, within.end_ns)) for start, end in times]
         return sorted({(start, end) for start, end in cut if start < end})
 
