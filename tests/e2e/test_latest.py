@@ -159,6 +159,48 @@ async def test_redis_may_go_and_come_back_and_no_client_notices(tmp_path: Path) 
         assert [event for event in record if event.gap] == []
 
 
+async def test_a_redis_that_is_started_after_the_server_is_read_then(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as redis:
+        house = House(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}", RAVEN_CACHE_TIMEOUT_S="0.5")
+        async with house.server.running(house.config(LIVE_FEED), **house.env) as process:
+            with grpc.insecure_channel(house.server.target) as channel:
+                call = Peer(channel).stream()
+                call.send(hello=v1.Hello(client_id="desk"))
+                call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", *KINDS)]))
+                await call.receive_control("subscribed")
+                before = images(await until_stored(channel, house))
+                await killed(process)
+        redis.kill()
+        async with house.server.running(house.config(DEAD_FEED), **house.env):
+            with grpc.insecure_channel(house.server.target) as channel:
+                assert images(await latest(channel)) == []
+                call = Peer(channel).stream()
+                call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", *KINDS)]))
+                record = await call.receive_events(len(KINDS))
+                redis.start()
+                await until_up(house, 1)
+                after = await latest(channel)
+                check_old(before, after)
+                record += await call.receive_events(len(KINDS))
+                assert faults(record) == []
+                returned = Peer(channel).stream()
+                returned.send(hello=v1.Hello(client_id="desk", restore=True))
+                welcome = await returned.receive_control("welcome")
+                assert [one.id for one in welcome.restored] == ["sub-1"]
+
+
+def check_old(before: Sequence[v1.MarketEvent], after: Sequence[v1.MarketEvent]) -> None:
+    """Every topic is DOWN and has a value that is not older than what was seen."""
+    assert {event.status.state for event in after if event.status} == {DOWN}
+    old = {event.topic.kind: event for event in before if event.topic}
+    new = {event.topic.kind: event for event in images(after) if event.topic}
+    assert old.keys() == new.keys() == set(KINDS)
+    for kind, event in new.items():
+        assert event.received_ts_ns >= old[kind].received_ts_ns
+        assert event.epoch > old[kind].epoch
+        assert event.trade or event.quote or (event.book_snapshot and event.book_snapshot.bid_price)
+
+
 async def until_up(house: House, up: int, written: int = 0) -> None:
     """The metrics say so, and that so many values have been written."""
     with trio.fail_after(15):

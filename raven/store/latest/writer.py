@@ -2,7 +2,8 @@
 
 It looks at the sequence of every topic and at the subscriptions of every client, every `write_s` and in slices, so neither
 publishing nor subscribing does anything for it. A store that is away costs clients nothing: the broker has all values. It is
-asked again after a while, and when it answers, everything is written anew, because nobody knows what it has lost.
+asked again after a while, and when it answers, everything is written anew, because nobody knows what it has lost. One that was
+away at the start is read then, before it is written to.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from raven.broker.topics import TopicState
 from raven.errors import StoreError
 from raven.model.topic import Topic
 from raven.store.latest.pauses import pauses_s
-from raven.store.latest.restore import Loaded, Restored, load, restore
+from raven.store.latest.restore import Loaded, Places, Restored, load, restore, restore_late
 from raven.store.latest.slices import REST_TIMES, take_slice
 from raven.store.latest.values import ClientSubscriptions, LatestStore, LatestValue
 
@@ -79,6 +80,19 @@ class LatestStatistics:
     restored: Restored
 
 
+@attrs.frozen
+class _Unread:
+    """What was asked for when the store was away.
+
+    Args:
+        carried: the topics of each feed.
+        handed: where those stood that the server before handed over.
+    """
+
+    carried: Mapping[str, Collection[Topic]]
+    handed: Places
+
+
 class LatestWriter:
     """Keeps a store at what the broker has.
 
@@ -115,6 +129,7 @@ class LatestWriter:
         self._error = ""
         self._values = self._bytes = self._failures = 0
         self._restored = Restored()
+        self._unread: _Unread | None = None
 
     async def restore(self, carried: Mapping[str, Collection[Topic]]) -> None:
         """Have the broker begin with what the store has. To be called before anything is published or served.
@@ -124,13 +139,33 @@ class LatestWriter:
         """
         now_ns = self._now_ns()
         try:
-            with trio.fail_after(LOAD_WAIT_S):
-                loaded: Loaded = await self._in_thread(load, self._store, carried, now_ns / 1e9)
-        except (StoreError, trio.TooSlowError) as error:
-            self._failed(str(error) or f"it was not read within {LOAD_WAIT_S:g} s")
+            loaded = await self._load(carried, now_ns)
+        except StoreError as error:
+            handed = {state.topic: (state.epoch, state.sequence) for state in self._broker.directory}
+            self._unread = _Unread(carried, handed)
+            self._failed(str(error))
             return
         self._restored = await restore(self._broker, loaded, now_ns)
         log.info("latest values restored", backend=self._store.name, **attrs.asdict(self._restored))
+
+    async def _load(self, carried: Mapping[str, Collection[Topic]], now_ns: int) -> Loaded:
+        """Raises StoreError, also when it takes too long."""
+        try:
+            with trio.fail_after(LOAD_WAIT_S):
+                return await self._in_thread(load, self._store, carried, now_ns / 1e9)
+        except trio.TooSlowError as error:
+            raise StoreError(f"it was not read within {LOAD_WAIT_S:g} s") from error
+
+    async def _read_late(self, unread: _Unread) -> None:
+        """What could not be read at the start, as far as there is nothing newer. Raises StoreError: it still cannot."""
+        now_ns = self._now_ns()
+        carried = {feed: set(topics) for feed, topics in unread.carried.items()}
+        for state in self._broker.directory:
+            carried.setdefault(state.feed, set()).add(state.topic)
+        loaded = await self._load(carried, now_ns)
+        self._restored = await restore_late(self._broker, loaded, unread.handed, now_ns)
+        self._unread = None
+        log.info("latest values restored late", backend=self._store.name, **attrs.asdict(self._restored))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled, and then once more what is missing, within `LAST_WRITE_S`."""
@@ -169,6 +204,8 @@ class LatestWriter:
             self._written.clear()
             self._written_clients.clear()
         try:
+            if self._unread is not None and not at_end:
+                await self._read_late(self._unread)
             await self._in_slices(self._changed_topics(at_end), self._write, at_end)
             await self._in_slices(self._changed_clients(at_end), self._write_clients, at_end)
         except StoreError as error:

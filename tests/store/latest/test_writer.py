@@ -14,21 +14,27 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from raven.adapter import Event
-from raven.adapter.batch import Carry
+from raven.adapter import Established, Event
+from raven.adapter.batch import Carry, Down, Drop
 from raven.broker import BrokerLimits, Client, Subscription
+from raven.broker.carryover import adopt, hand_over
+from raven.broker.restoring import TEXT
+from raven.broker.topics import TopicState
+from raven.codec.generated.raven import v1
 from raven.errors import StoreError
-from raven.model.events import BookSnapshot, State, Trade
+from raven.model.events import BookSnapshot, Flag, GapCause, State, StatusCause, Trade
 from raven.model.instrument import Instrument
 from raven.model.topic import Kind, Selector, Topic
 from raven.ops.metrics import StatisticsCollector
 from raven.ops.watchdog import Watchdog
 from raven.store.latest.memory import MemoryLatest
 from raven.store.latest.pauses import PAUSE_FIRST_S, PAUSE_MAX_S, pauses_s
+from raven.store.latest.restore import Restored
 from raven.store.latest.slices import SLICE_S, take_slice
 from raven.store.latest.values import LatestValue
 from raven.store.latest.writer import CLIENT_EXPIRY_SLACK_S, REWRITE_S, TOPIC_BYTES_PER_S, LatestWriter
-from tests.broker.bench import BOOK, QUOTE, TOPICS, TRADE, VENUE, Bench
+from tests.broker.bench import BOOK, QUOTE, TOPICS, TRADE, VENUE, Bench, read
+from tests.validators import faults
 
 WALL_S = 1_700_000_000
 ETH = TOPICS[3]
@@ -341,12 +347,18 @@ class TestRunning(InRealTime):
 # ---- what a server begins with
 
 
-async def restarted(store: Store, carried: Sequence[Topic] = TOPICS) -> House:
-    """Another server on the same store, whose feed has not begun."""
+def empty_bench() -> Bench:
+    """A broker whose feed has not begun."""
     bench = Bench(BrokerLimits())
     bench.broker.directory._topics.clear()
+    bench.broker.directory._by_symbol.clear()
     bench.broker.directory.rings.clear()
-    new = House(bench, store)
+    return bench
+
+
+async def restarted(store: Store, carried: Sequence[Topic] = TOPICS) -> House:
+    """Another server on the same store."""
+    new = House(empty_bench(), store)
     await new.tap.restore({VENUE: frozenset(carried)})
     return new
 
@@ -419,6 +431,182 @@ async def test_a_value_of_an_epoch_that_cannot_be_is_dropped(house: House) -> No
         new = await restarted(house.store)
     assert new.tap.statistics().restored.dropped == 1
     assert len(new.bench.broker.directory) == 0
+
+
+# ---- what it lacks when the store was away then
+
+
+@attrs.define
+class Late:
+    """A server that began without its store, which is back now, and what it knows by then."""
+
+    house: House
+    tap: LatestWriter = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.tap = self.house.tap
+
+    def state(self, topic: Topic) -> TopicState:
+        found = self.house.bench.broker.directory.find(topic)
+        assert found is not None
+        return found
+
+    def latest(self, topic: Topic) -> list[v1.MarketEvent]:
+        """As GetLatest answers."""
+        selector = Selector(topic.venue, topic.symbol, frozenset({topic.kind}), topic.variant)
+        return [event for element in self.house.bench.broker.directory.latest([selector]) for event in parse(element)]
+
+
+def parse(element: bytes) -> list[v1.MarketEvent]:
+    return v1.StreamMarketDataResponse.parse(element).events
+
+
+async def begun_without(store: Store, *, carried: bool = True) -> Late:
+    """Its feed has begun, and has said nothing yet but what it carries."""
+    store.away = "connection refused"
+    with capture_logs():
+        late = Late(await restarted(store))
+    if carried:
+        late.house.bench.publish(Carry(TOPICS))
+    store.away = ""
+    return late
+
+
+async def test_values_are_read_when_the_store_is_back(house: House) -> None:
+    client = house.client("desk")
+    house.subscribe(client, "a")
+    house.bench.publish(trade(), book(3))
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    assert [event.status is not None for event in late.latest(TRADE)] == [True]
+    with capture_logs() as logs:
+        await late.tap._attempt()
+    assert [entry["event"] for entry in logs] == ["latest values restored late", "the store of latest values is back"]
+    assert late.tap.statistics().restored == Restored(topics=2, clients=1)
+    status, image = late.latest(TRADE)
+    assert status.status is not None
+    assert (status.status.state, status.status.text) == (v1.TopicStatusState.DOWN, TEXT)
+    assert image.trade is not None
+    assert (image.trade.price, image.sequence) == (100.0, 1)
+    assert late.state(BOOK).book is not None
+    back = late.house.client("desk")
+    assert [one.id for one in late.house.bench.broker.clients.restore(back, True)] == ["a"]
+    await late.tap._attempt()
+    assert late.tap.statistics().restored.topics == 2  # once is enough
+
+
+async def test_subscribers_are_told_in_order_and_of_the_hole_when_the_feed_is_live(house: House) -> None:
+    house.bench.publish(trade(), book(3))
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    client = late.house.bench.subscribed(Kind.TRADE, Kind.BOOK)
+    await late.tap._attempt()
+    late.house.bench.publish(Established([TRADE]), trade(), book(2))
+    record = read(client)
+    assert faults(record) == []
+    of_trade = [event for event in record if event.topic and event.topic.kind == Kind.TRADE and not event.flags & Flag.LOCAL]
+    assert [bool(event.status) for event in of_trade] == [True, False, True, False]
+    assert of_trade[1].gap is not None
+    assert of_trade[1].gap.cause == GapCause.VENUE
+
+
+async def test_a_topic_that_is_live_and_has_said_nothing_takes_the_old_value_behind_a_gap(house: House) -> None:
+    house.bench.publish(trade())
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    late.house.bench.publish(Established([TRADE]))
+    client = late.house.bench.subscribed(Kind.TRADE)
+    read(client)
+    await late.tap._attempt()
+    (told,) = read(client)
+    assert told.gap is not None
+    status, image = late.latest(TRADE)
+    assert status.status is not None
+    assert status.status.state == State.LIVE
+    assert image.trade is not None
+    assert late.house.bench.faults == []
+
+
+async def test_what_is_newer_stays(house: House) -> None:
+    """Also of clients: one is there again, one has been there and left."""
+    for name in ("here", "left", "away"):
+        house.subscribe(house.client(name), "old")
+    house.bench.publish(trade(), trade(ETH))
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    late.house.wall_s += 10
+    newer = Event(TRADE, Trade(7.0, 1.0, 1, "7"), 9)
+    late.house.bench.publish(Established([TRADE]), newer, Drop([ETH], StatusCause.UNSPECIFIED))
+    for name in ("here", "left"):
+        late.house.subscribe(late.house.client(name), "new")
+    clients = late.house.bench.broker.clients
+    left = clients.get("left")
+    assert left is not None
+    clients.detach(left)
+    await late.tap._attempt()
+    assert late.tap.statistics().restored == Restored(clients=1, late=4)
+    assert late.state(TRADE).last == newer
+    assert late.state(ETH).last is None
+    assert [one.id for one in clients.kept("left")] == ["new"]
+    assert [one.id for one in clients.kept("away")] == ["old"]
+    (kept,) = [value for value in house.store.load([VENUE]) if value.topic == TRADE]
+    assert kept.epoch == late.state(TRADE).epoch
+    assert late.house.subscriptions() == {"here": ["new"], "left": ["new"], "away": ["old"]}
+
+
+async def test_a_topic_that_its_feed_has_not_begun_yet_begins_with_the_value(house: House) -> None:
+    house.bench.publish(trade())
+    await house.tap._attempt()
+    late = await begun_without(house.store, carried=False)
+    await late.tap._attempt()
+    client = late.house.bench.subscribed(Kind.TRADE)
+    late.house.bench.publish(Carry(TOPICS), Established([TRADE]), trade())
+    record = read(client)
+    assert faults(record) == []
+    assert record[0].flags & Flag.LOCAL
+    assert record[1].trade is not None
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_topic_that_was_handed_over_takes_only_what_it_was_handed_over_with(house: House, stale: bool) -> None:
+    house.bench.publish(Established([TRADE]), trade())
+    await house.tap._attempt()
+    if stale:
+        house.bench.publish(trade())  # the store was away already
+    carried = hand_over(house.bench.broker.directory)
+    bench = empty_bench()
+    adopt(bench.broker.directory, carried[0], ["BTC-USDT", "ETH-USDT"], list(Kind))
+    late = Late(House(bench, house.store))
+    house.store.away = "connection refused"
+    with capture_logs():
+        await late.tap.restore({VENUE: TOPICS})
+        house.store.away = ""
+        bench.publish(Carry(TOPICS), Down([TRADE], StatusCause.FEED_DOWN, "refused"))
+        await late.tap._attempt()
+    assert late.tap.statistics().restored == (Restored(dropped=1) if stale else Restored(topics=1))
+    assert (late.state(TRADE).last is None) is stale
+    if not stale:
+        assert late.state(TRADE).status.text == f"refused; {TEXT}"
+
+
+async def test_a_value_that_makes_no_sense_is_dropped_late_too(house: House) -> None:
+    house.bench.publish(Event(QUOTE, Trade(1.0, 1.0, 1, "x"), 5))  # a trade where quotes are
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    with capture_logs():
+        await late.tap._attempt()
+    assert late.tap.statistics().restored.dropped == 1
+    assert late.state(QUOTE).last is None
+    assert late.state(QUOTE).sequence == 0
+
+
+async def test_nothing_is_read_late_at_the_end(house: House) -> None:
+    house.bench.publish(trade())
+    await house.tap._attempt()
+    late = await begun_without(house.store)
+    await late.tap._attempt(at_end=True)
+    assert late.state(TRADE).last is None
+    assert [value.topic for value in house.store.load([VENUE])] == [TRADE]
 
 
 # ---- what is shown of it
