@@ -11,7 +11,7 @@ import gzip
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Condition, Lock
 from typing import Protocol
@@ -22,9 +22,9 @@ import structlog
 from raven.store.config import InfluxConfig
 from raven.store.influx.block_lines import BLOCKS, IMAGES
 from raven.store.influx.breaker import Breaker, BreakerState
-from raven.store.influx.isolating import REFUSALS, Refused, isolate
+from raven.store.influx.isolating import Refused, chokes, isolate, refuses
 from raven.store.influx.rejected import RejectedLines
-from raven.store.influx.sending import Answer, Sender, Verdict
+from raven.store.influx.sending import Answer, Sender, Verdict, compressed
 from raven.store.influx.spool import Record, Spool, Times
 
 __all__ = ["Endpoint", "EndpointStatistics", "Sends"]
@@ -34,6 +34,11 @@ MEMORY_BYTES_MAX = 32 * 1024 * 1024
 
 TURN_S = 0.5
 """After so long a turn ends, that whoever runs it may stop."""
+
+CHOKES_MAX = 8
+"""A server that has failed on one batch so often in a row (half a minute, with the pauses of the breaker) is given others: if
+it takes one, that batch is what it fails on.
+"""
 
 PROGRESS_S = 5.0
 BACKLOG_BYTES = 1024 * 1024
@@ -124,6 +129,8 @@ class Endpoint:
         self._turned = Condition()
         self._stopping = False
         self._reason = self._disk = ""
+        self._choking: Record | None = None  # on which the last request failed, and how often in a row
+        self._chokes = 0
         self._written = self._failed = self._points_rejected = self._memory_dropped = 0
         self._progress = _Progress(self._clock())
         waiting = self._spool.statistics()
@@ -195,11 +202,21 @@ class Endpoint:
             if self._memory and self._memory[0] is record:
                 self._memory.popleft()
 
+    def _second(self) -> Record | None:
+        """The one behind the first."""
+        record = self._spool.second()
+        if record is None:
+            at = 0 if self._spool.statistics().records else 1
+            with self._memory_lock:
+                record = self._memory[at] if len(self._memory) > at else None
+        return record
+
     def _settle(self, record: Record, answer: Answer) -> None:
         refused: list[Refused] = []
-        if answer.verdict in REFUSALS:
-            lines = gzip.decompress(record.body).decode().split("\n")
-            refused, answer = isolate(self._sender.send, lines, answer)
+        if refuses(answer):
+            refused, answer = isolate(self._sender.send, _lines(record), answer)
+        elif self._chokes_on(record, answer):
+            refused, answer = self._look_for_poison(record, answer)
         if answer.verdict is not Verdict.TAKEN:
             self._not_answered(answer)
             return
@@ -208,6 +225,39 @@ class Endpoint:
         self._written += record.points - sum(len(piece.lines) for piece in refused)
         self._taken(record)
         self._answered()
+
+    def _chokes_on(self, record: Record, answer: Answer) -> bool:
+        """Whether a server that is there has failed on this batch for long enough."""
+        again = answer.of_batch and record == self._choking
+        self._chokes = self._chokes + 1 if again else int(answer.of_batch)
+        self._choking = record if answer.of_batch else None
+        return self._chokes >= CHOKES_MAX
+
+    def _look_for_poison(self, record: Record, answer: Answer) -> tuple[list[Refused], Answer]:
+        """Which lines a server fails on that takes others, before and after. One that takes nothing is down, and then nothing
+        is set aside. What is written before its turn is written again in it, which makes the same points.
+        """
+        other = next(filter(self._takes, self._others(record)), None)
+        if other is None:
+            return [], answer
+        refused, after = isolate(self._sender.send, _lines(record), answer, chokes)
+        if after.verdict is not Verdict.TAKEN or (refused and not self._takes(other)):
+            return [], answer
+        return [piece for piece in refused if not self._takes(compressed(piece.lines))], after
+
+    def _others(self, record: Record) -> Iterator[bytes]:
+        """The batch behind the first, and the halves of the first."""
+        second = self._second()
+        if second is not None:
+            yield second.body
+        lines = _lines(record)
+        if len(lines) > 1:
+            half = len(lines) // 2
+            yield compressed(lines[:half])
+            yield compressed(lines[half:])
+
+    def _takes(self, body: bytes) -> bool:
+        return self._sender.send(body).verdict is Verdict.TAKEN
 
     def _answered(self) -> None:
         if self._breaker.openings:
@@ -282,8 +332,17 @@ class Endpoint:
         self._stopping = True
         with self._memory_lock:
             self._move_to_disk()
+            lost = sum(record.points for record in self._memory)
+            self._memory_dropped += lost
+            self._memory.clear()
+        if lost:
+            log.error("history that had no room on the disk is lost", endpoint=self.name, points=lost, error=self._disk)
         self._spool.close()
         self._sender.close()
+
+
+def _lines(record: Record) -> list[str]:
+    return gzip.decompress(record.body).decode().split("\n")
 
 
 @attrs.define

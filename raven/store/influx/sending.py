@@ -44,11 +44,17 @@ class Verdict(Enum):
 
 @attrs.frozen
 class Answer:
-    """A verdict, in words, and the pause that the server asked for."""
+    """A verdict, in words.
+
+    Args:
+        pause_s: what the server asked for.
+        of_batch: FAILED, and perhaps because of what was sent: a server was there, and said so without asking for a pause.
+    """
 
     verdict: Verdict
     reason: str = ""
     pause_s: float = 0.0
+    of_batch: bool = False
 
 
 TAKEN = Answer(Verdict.TAKEN)
@@ -109,7 +115,9 @@ def read_answer(status: int, body: str, headers: Any) -> Answer:
         return Answer(Verdict.MISCONFIGURED, f"{reason} (valid: a token, or username and password, that may write there)")
     if status == HTTPStatus.NOT_FOUND:
         return Answer(Verdict.MISCONFIGURED, f"{reason} (valid: a bucket or database that is there, and the url of InfluxDB)")
-    return Answer(Verdict.FAILED, reason, _pause_s(headers.get("Retry-After", "")))
+    pause_s = _pause_s(headers.get("Retry-After", ""))
+    of_batch = status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.TOO_MANY_REQUESTS and not pause_s
+    return Answer(Verdict.FAILED, reason, pause_s, of_batch)
 
 
 def _told(body: str) -> str:

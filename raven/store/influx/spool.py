@@ -191,6 +191,16 @@ class Spool:
                 self._drop_oldest()  # it is done with, or damaged: nothing behind the place can be found
             return None
 
+    def second(self) -> Record | None:
+        """The one behind that which `first` gave; None when there is none, or it cannot be read."""
+        with self._lock:
+            segment = self._segments[0] if self._segments else None
+            if segment is None or self._given is None or self._given[:2] != (segment, segment.offset):
+                return None
+            if segment.records > 1:
+                return self._read(segment, self._given[2].size)
+            return self._read(self._segments[1]) if len(self._segments) > 1 and self._segments[1].records else None
+
     def taken(self, record: Record) -> None:
         """The record that `first` gave is where it should be. Nothing happens if it has been dropped meanwhile."""
         with self._lock:
@@ -212,10 +222,10 @@ class Spool:
         os.lseek(self._file, 0, os.SEEK_SET)
         self._segments[0] = _Segment(self._segments[0].path)
 
-    def _read(self, segment: _Segment) -> Record | None:
+    def _read(self, segment: _Segment, behind: int = 0) -> Record | None:
         try:
             with segment.path.open("rb") as file:
-                file.seek(segment.offset)
+                file.seek(segment.offset + behind)
                 return next(_records(file.read), None)
         except OSError:
             return None

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from structlog.testing import capture_logs
 
 from raven.store.config import InfluxConfig
 from raven.store.influx.breaker import BreakerState
-from raven.store.influx.endpoint import MEMORY_BYTES_MAX, Endpoint
+from raven.store.influx.endpoint import CHOKES_MAX, MEMORY_BYTES_MAX, Endpoint
 from raven.store.influx.rejected import FILES_MAX, RejectedLines
 from raven.store.influx.sending import Answer, Verdict, compressed
 from raven.store.influx.spool import Record
@@ -21,6 +24,7 @@ from raven.store.influx.spool import Record
 TAKEN = Answer(Verdict.TAKEN)
 REFUSED = Answer(Verdict.REFUSED, "400 Bad Request: unable to parse")
 FAILED = Answer(Verdict.FAILED, "502 Bad Gateway")
+CHOKED = Answer(Verdict.FAILED, "500 Internal Server Error", of_batch=True)
 UNAUTHORIZED = Answer(Verdict.MISCONFIGURED, "401 Unauthorized")
 
 
@@ -182,6 +186,162 @@ def test_a_server_that_dies_while_a_poison_line_is_looked_for(tmp_path: Path) ->
         assert made.turn() is None
         assert made.statistics().points_rejected == 1
         assert set(server.lines) == {"a"}
+
+
+# ---- a server that fails on what it is sent
+
+
+def turn_until_idle(made: Endpoint, clock: Clock, turns_max: int = 40) -> int:
+    """Let time pass; how many turns it took until nothing waits."""
+    for turns in range(turns_max):
+        wait_s = made.turn()
+        if wait_s is None:
+            return turns
+        clock.now_s += wait_s
+    return turns_max
+
+
+def choking(server: Server, lines: list[str]) -> Answer:
+    return CHOKED if any("poison" in line for line in lines) else TAKEN
+
+
+def test_a_line_on_which_a_server_fails_is_set_aside_after_a_while(tmp_path: Path) -> None:
+    server, clock = Server(), Clock()
+    server.answer = lambda lines: choking(server, lines)
+    good = [f"good {number}" for number in range(50)]
+    with endpoint(tmp_path, server, clock) as made:
+        made.put([record(*good, "poison 1", *good), record("after")])
+        for _ in range(CHOKES_MAX - 1):
+            clock.now_s += made.turn() or 0
+        assert (made.statistics().points_rejected, server.lines) == (0, [])
+        assert clock.now_s > 110  # it was given a while to recover
+        turn_until_idle(made, clock)
+        statistics = made.statistics()
+        assert (statistics.points_written, statistics.points_rejected, statistics.spool_points) == (101, 1, 0)
+        assert statistics.breaker is BreakerState.CLOSED
+    assert set(server.lines) == {*good, "after"}
+    [file] = (tmp_path / "rejected").iterdir()
+    assert file.read_text().splitlines()[1:] == ["poison 1"]
+
+
+@pytest.mark.parametrize("behind", [["after"], ["poison 3", "after"]])
+def test_batches_on_which_a_server_fails_hold_up_nobody(tmp_path: Path, behind: list[str]) -> None:
+    server, clock = Server(), Clock()
+    server.answer = lambda lines: choking(server, lines)
+    with endpoint(tmp_path, server, clock) as made:
+        made.put([record("poison 1", "good"), record(*behind), record("last")])
+        turn_until_idle(made, clock)
+        assert made.statistics().spool_points == 0
+    assert {"good", "after", "last"} == set(server.lines)
+
+
+def test_a_batch_of_one_line_waits_for_another_that_shows_that_the_server_is_well(tmp_path: Path) -> None:
+    server, clock = Server(), Clock()
+    server.answer = lambda lines: choking(server, lines)
+    with endpoint(tmp_path, server, clock) as made:
+        made.put([record("poison")])
+        assert turn_until_idle(made, clock) == 40
+        assert made.statistics().points_rejected == 0
+        made.put([record("good")])
+        turn_until_idle(made, clock)
+        assert made.statistics().points_rejected == 1
+        assert made.statistics().spool_points == 0
+
+
+@pytest.mark.parametrize("answer", [CHOKED, FAILED])
+def test_a_server_that_takes_nothing_is_down_and_loses_nothing(tmp_path: Path, answer: Answer) -> None:
+    server, clock = Server(), Clock()
+    server.answer = lambda lines: answer
+    with endpoint(tmp_path, server, clock) as made:
+        made.put([record("a", "b", "c"), record("d")])
+        assert turn_until_idle(made, clock) == 40
+        assert server.requests <= 4 * 40  # and is not asked much more often for it
+        statistics = made.statistics()
+        assert (statistics.points_rejected, statistics.spool_points) == (0, 4)
+        server.answer = lambda lines: TAKEN
+        clock.now_s += 60
+        assert made.turn() is None
+    assert server.lines == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("dies_at", range(1, 12))
+def test_a_server_that_dies_while_it_is_looked_for_what_it_fails_on(tmp_path: Path, dies_at: int) -> None:
+    """From then on it answers as a proxy does that stands before it."""
+    server, clock = Server(), Clock()
+    server.answer = lambda lines: choking(server, lines)
+    lines = [f"good {number}" for number in range(8)]
+    with endpoint(tmp_path, server, clock) as made:
+        made.put([record(*lines, "poison"), record("after")])
+        for _ in range(CHOKES_MAX - 1):
+            clock.now_s += made.turn() or 0
+        dead_from = server.requests + dies_at
+        server.answer = lambda lines: CHOKED if server.requests > dead_from else choking(server, lines)
+        made.turn()
+        assert set(lines) & rejected(tmp_path) == set()
+        server.answer = lambda lines: choking(server, lines)
+        clock.now_s += 60
+        turn_until_idle(made, clock)
+    assert set(server.lines) == {*lines, "after"}
+    assert rejected(tmp_path) == {"poison"}
+
+
+def rejected(directory: Path) -> set[str]:
+    files = (directory / "rejected").glob("*.lp")
+    return {line for file in files for line in file.read_text().splitlines() if line[0] != "#"}
+
+
+def test_failures_of_different_batches_are_no_sign(tmp_path: Path) -> None:
+    server, clock = Server(), Clock()
+    with endpoint(tmp_path, server, clock) as made:
+        for number in range(3 * CHOKES_MAX):
+            answers = iter([CHOKED])
+            server.answer = lambda lines, answers=answers: next(answers, TAKEN)  # type: ignore[misc]
+            made.put([record(f"line {number}"), record(f"behind {number}")])
+            turn_until_idle(made, clock)
+        assert made.statistics().points_rejected == 0
+        assert server.lines == [f"{what} {number}" for number in range(3 * CHOKES_MAX) for what in ("line", "behind")]
+
+
+class Choking(BaseHTTPRequestHandler):
+    """What stands for InfluxDB: it is well, and fails on whatever has a poisonous point in it."""
+
+    protocol_version = "HTTP/1.1"
+    lines: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        lines = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))).decode().split("\n")
+        poisoned = any(line.startswith("poison") for line in lines)
+        body = b'{"code":"internal error","message":"panic: runtime error: index out of range"}' if poisoned else b""
+        if not poisoned:
+            self.lines.extend(lines)
+        self.send_response(500 if poisoned else 204)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+def test_a_real_answer_of_500_is_found_out(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Choking) as http:
+        thread = Thread(target=http.serve_forever)
+        thread.start()
+        clock = Clock()
+        made = Endpoint(InfluxConfig(f"http://127.0.0.1:{http.server_port}", name="e"), tmp_path, clock=clock)
+        made.put([record("good f=1i 1", "poison f=1i 2", "good f=1i 3"), record("good f=1i 4")])
+        turn_until_idle(made, clock)
+        statistics = made.statistics()
+        made.close()
+        http.shutdown()
+        thread.join()
+    assert (statistics.points_written, statistics.points_rejected, statistics.spool_points) == (3, 1, 0)
+    assert set(Choking.lines) == {"good f=1i 1", "good f=1i 3", "good f=1i 4"}
+    assert rejected(tmp_path) == {"poison f=1i 2"}
+    assert "500 Internal Server Error: panic" in (tmp_path / "rejected" / "000001.lp").read_text()
+
+
+# ---- across runs, and full disks
 
 
 def test_the_next_run_goes_on_where_this_one_ended(tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def test_a_pause_that_is_asked_for() -> None:
     assert read_answer(503, "", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}).pause_s == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "of_batch"),
+    [(500, {}, True), (502, {}, True), (400, {}, True), (503, {"Retry-After": "3"}, False), (429, {}, False), (0, {}, False)],
+)
+def test_what_may_be_of_the_batch(status: int, headers: dict[str, str], of_batch: bool) -> None:
+    assert read_answer(status, "", headers).of_batch is of_batch
+
+
 def test_a_reason_is_short_and_says_what_would_be_valid() -> None:
     assert read_answer(502, "<html><head><title>502 Bad Gateway</title></head></html>", {}).reason == "502 Bad Gateway"
     assert len(read_answer(500, "x" * 10_000, {}).reason) < 400
