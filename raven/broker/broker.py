@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import attrs
 import structlog
 import trio
+from msgspec.structs import replace
 
 from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.outputs import Catalogue, Established, Refused, Resync
@@ -250,7 +251,7 @@ class Broker:
         for top in state.tops:
             snapshot = state.book.snapshot(top.top_depth)
             if top.last is None or not top.live or not _same_levels(top.last.payload, snapshot):
-                self._publish_event(top, attrs.evolve(event, topic=top.topic, payload=snapshot))
+                self._publish_event(top, replace(event, topic=top.topic, payload=snapshot))
 
     # ---- status
 

@@ -8,7 +8,7 @@ Gap.
 
 from __future__ import annotations
 
-import attrs
+from msgspec.structs import replace
 
 from raven.broker.directory import Directory
 from raven.broker.topics import TopicState
@@ -36,7 +36,7 @@ def latest_elements(state: TopicState, now_ns: int) -> tuple[bytes, bytes] | Non
     if event is None:
         return None
     if state.book is not None:
-        event = attrs.evolve(event, payload=state.book.snapshot())
+        event = replace(event, payload=state.book.snapshot())
     return state.status_element(now_ns), state.encoder.encode_general(event, state.sequence, flags=Flag.IMAGE)
 
 
@@ -46,7 +46,7 @@ def restore_topic(directory: Directory, feed: str, event: Event, epoch: int, seq
     Raises:
         InvalidValue: the value makes no sense, or is not that of the topic as the server before left it. Nothing has changed.
     """
-    event = attrs.evolve(event, flags=event.flags & ~_NOT_KEPT)
+    event = replace(event, flags=event.flags & ~_NOT_KEPT)
     _check_place(epoch, sequence, now_ns)
     _check_event(event)
     state = directory.find(event.topic)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 import attrs
+from msgspec.structs import replace
 
 from raven.codec.encoder import TopicEncoder
 from raven.model.book import OrderBook
@@ -134,7 +135,7 @@ class TopicState:
         if self._image[0] != self.sequence:
             event = self.last
             if self.book is not None:
-                event = attrs.evolve(event, payload=self.book.snapshot())
+                event = replace(event, payload=self.book.snapshot())
             self._image = self.sequence, self.encoder.encode_general(event, self.sequence, flags=Flag.IMAGE)
         return self._image[1]
 
@@ -148,7 +149,7 @@ class TopicState:
             event = self.last
             assert event is not None
             if self.book is not None:
-                event = attrs.evolve(event, payload=self.book.snapshot())
+                event = replace(event, payload=self.book.snapshot())
             element = self.encoder.encode_general(event, self.sequence, first_sequence=first_sequence)
             self._conflated = self.sequence, first_sequence, element
         return element

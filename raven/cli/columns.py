@@ -12,6 +12,7 @@ import attrs
 from raven.cli.render import FLAGS, payload_name, plain
 from raven.client import StreamEvent
 from raven.model.events import BookDelta, BookSnapshot, Gap, TopicStatus, payload_kinds
+from raven.model.plain import has_fields, names_of
 from raven.model.topic import Kind
 
 __all__ = ["Column", "columns_of", "row_of"]
@@ -83,7 +84,7 @@ class _Field:
 
 
 def _plain(value: Any) -> Any:
-    if attrs.has(type(value)):
+    if has_fields(type(value)):
         return plain(value)
     if isinstance(value, Mapping):
         return dict(value)
@@ -92,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 def _forms(cls: type) -> dict[str, str]:
     hints = get_type_hints(cls)
-    return {field.name: _form(field.name, hints[field.name]) for field in attrs.fields(cls)}
+    return {name: _form(name, hints[name]) for name in names_of(cls)}
 
 
 def _form(name: str, hint: Any) -> str:

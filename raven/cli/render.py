@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-import attrs
 import betterproto2
 import click
 
@@ -17,6 +16,7 @@ from raven.client import StreamEvent
 from raven.codec.generated.raven import v1
 from raven.model import events as model
 from raven.model.instrument import Instrument
+from raven.model.plain import has_fields, names_of
 from raven.model.topic import Topic
 
 __all__ = [
@@ -226,13 +226,14 @@ def _lower(value: Enum | int) -> str:
 
 def plain(message: Any) -> dict[str, Any]:
     """A message as a dictionary of what it has: unset optional fields are left out, enums are their names in lower case."""
-    fields = attrs.fields(type(message)) if attrs.has(type(message)) else dataclasses.fields(message)
-    plain = {field.name: _value(getattr(message, field.name)) for field in fields}
+    cls = type(message)
+    names = names_of(cls) if has_fields(cls) else [field.name for field in dataclasses.fields(message)]
+    plain = {name: _value(getattr(message, name)) for name in names}
     return {name: value for name, value in plain.items() if value is not None}
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, betterproto2.Message) or attrs.has(type(value)):
+    if isinstance(value, betterproto2.Message) or has_fields(type(value)):
         return plain(value)
     if isinstance(value, Enum):
         return _lower(value)

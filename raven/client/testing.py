@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
+from msgspec.structs import replace
 
 from raven.client.anyway import connect
 from raven.client.backoff import Reconnect
@@ -61,7 +62,7 @@ class _State:
         if self.last is None:
             return b""
         payload = self.book.snapshot() if self.book is not None else self.last.payload
-        event = attrs.evolve(self.last, payload=payload)
+        event = replace(self.last, payload=payload)
         return TopicEncoder(self.topic, self.epoch).encode_general(event, self.sequence, flags=int(Flag.IMAGE))
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-import attrs
-
 from raven.adapter import Established, Event, Output, Refused, Resync, Topic
 from raven.errors import shown
+from raven.model.plain import has_fields, names_of
 
 __all__ = ["event_difference", "named", "output_difference", "value_difference"]
 
@@ -75,9 +74,9 @@ def value_difference(one: Any, other: Any, path: str = "") -> str:
 def _parts(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     if _is_whole(one, other):
         return
-    if attrs.has(type(one)):
-        for field in attrs.fields(type(one)):
-            yield f".{field.name}", getattr(one, field.name), getattr(other, field.name)
+    if has_fields(type(one)):
+        for name in names_of(type(one)):
+            yield f".{name}", getattr(one, name), getattr(other, name)
     elif isinstance(one, Mapping):
         for key in dict.fromkeys((*one, *other)):
             yield f"[{key!r}]", one.get(key), other.get(key)
@@ -88,7 +87,7 @@ def _parts(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _is_whole(one: Any, other: Any) -> bool:
     """Whether they are compared as they are, because they have no parts, or not the same ones."""
-    if attrs.has(type(one)):
+    if has_fields(type(one)):
         return type(one) is not type(other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return False

@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast, get_type_hints
 
 import attrs
 
 from raven.errors import InvalidValue, nearest
 from raven.model.events import Candle, Event, Payload, payload_kinds
 from raven.model.instrument import PriceStep
+from raven.model.plain import MISSING, defaults_of, has_fields, names_of
 from raven.model.topic import parse_topic
 
 __all__ = [
@@ -104,7 +105,7 @@ def _frame_line(frame: Frame) -> bytes:
 
 def event_table(event: Event) -> dict[str, Any]:
     """An event as plain data. Two events with the same numbers have the same table, whether columns are lists or tuples."""
-    payload = attrs.asdict(event.payload, filter=_differs_from_default, value_serializer=_listed)
+    payload = _plain(event.payload)
     table: dict[str, Any] = {"topic": str(event.topic), "type": type(event.payload).__name__, "payload": payload}
     table["received_ts_ns"] = event.received_ts_ns
     if event.venue_ts_ns is not None:
@@ -164,7 +165,7 @@ def _event(table: Mapping[str, Any], field: str) -> Event:
 
 
 def _payload(cls: type, values: Mapping[str, Any]) -> Payload:
-    types = {each.name: each.type for each in attrs.fields(attrs.resolve_types(cls))}
+    types = get_type_hints(cls)
     return cast(Payload, cls(**{name: _value(name, types.get(name), value) for name, value in values.items()}))
 
 
@@ -174,15 +175,19 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     return kind(value) if isinstance(kind, type) and issubclass(kind, IntEnum) else value
 
 
-def _differs_from_default(field: attrs.Attribute[Any], value: Any) -> bool:
-    default = field.default
+def _plain(value: Any) -> Any:
+    """A payload, or what is in one, as what JSON can write; of what has fields those that differ from their defaults."""
+    if has_fields(type(value)):
+        defaults = defaults_of(type(value))
+        values = {name: getattr(value, name) for name in names_of(type(value))}
+        return {name: _plain(one) for name, one in values.items() if _differs(one, defaults[name])}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _differs(value: Any, default: Any) -> bool:
     if isinstance(value, list | tuple | dict) and not value:
         return False  # no field has a default that is a collection with something in it
-    return default is attrs.NOTHING or bool(value != default)
-
-
-def _listed(_: Any, __: Any, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return default is MISSING or bool(value != default)
 
 
 # ---- files

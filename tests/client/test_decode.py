@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import betterproto2
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from raven.client.wire import NUMBERS, DecodeError
 from raven.codec.encoder import TopicEncoder, sent_ts
 from raven.codec.generated.raven import v1
 from raven.model import events as model
+from raven.model.plain import has_fields, names_of
 from raven.model.topic import Kind, Topic
 from tests.codec.test_encoder import expected, finite, fixed64, payloads, sfixed64, topics
 
@@ -35,8 +35,8 @@ def plain(value: Any) -> Any:
     """A payload of either kind as plain data: enums as numbers, columns as lists."""
     if isinstance(value, betterproto2.Message):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if has_fields(type(value)):
+        return {name: plain(getattr(value, name)) for name in names_of(type(value))}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, dict):

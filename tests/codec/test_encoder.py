@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from raven.codec.payloads import NUMBERS
 from raven.errors import InvalidValue
 from raven.model import events as model
 from raven.model.instrument import Instrument, PriceStep
+from raven.model.plain import names_of
 from raven.model.topic import Kind, Topic
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -55,19 +56,18 @@ def a_field(cls: type, name: str, kind: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def payloads(draw: st.DrawFn, cls: type) -> Any:
     values: dict[str, Any] = {}
-    for field in attrs.fields(cls):
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-        if field.name == "candle":
+    for name, kind in inspect.get_annotations(cls).items():
+        if name == "candle":
             values["candle"] = draw(st.none() | payloads(model.Candle))
-        elif field.name == "values":
+        elif name == "values":
             values["values"] = draw(st.dictionaries(text, finite, max_size=4))
-        elif field.name == "price_steps":
+        elif name == "price_steps":
             values["price_steps"] = tuple(draw(st.lists(st.builds(PriceStep, text, text), max_size=3)))
         elif "Sequence" in kind:
-            same = len(values.get(field.name.replace("size", "price"), [])) if field.name.endswith("size") else None
-            values[field.name] = draw(column if same is None else st.lists(finite_level, min_size=same, max_size=same))
+            same = len(values.get(name.replace("size", "price"), [])) if name.endswith("size") else None
+            values[name] = draw(column if same is None else st.lists(finite_level, min_size=same, max_size=same))
         else:
-            values[field.name] = draw(a_field(cls, field.name, kind))
+            values[name] = draw(a_field(cls, name, kind))
     return cls(**values)
 
 
@@ -78,15 +78,15 @@ def generated(payload: Any) -> Any:
     """The same payload as a message of the generated code."""
     cls = getattr(v1, type(payload).__name__)
     values = {}
-    for field in attrs.fields(type(payload)):
-        value = getattr(payload, field.name)
+    for name in names_of(type(payload)):
+        value = getattr(payload, name)
         if isinstance(value, model.Candle):
             value = generated(value)
-        elif field.name == "price_steps":
+        elif name == "price_steps":
             value = [v1.InstrumentPriceStep(step.from_price, step.increment) for step in value]
-        elif field.name in enums:
-            value = cls.__dataclass_fields__[field.name].default_factory().__class__(value)
-        values[field.name] = list(value) if isinstance(value, tuple) else value
+        elif name in enums:
+            value = cls.__dataclass_fields__[name].default_factory().__class__(value)
+        values[name] = list(value) if isinstance(value, tuple) else value
     return cls(**values)
 
 
@@ -197,4 +197,4 @@ def test_every_number_is_the_one_of_the_contract() -> None:
 
 
 def test_instrument_has_no_field_that_the_table_lacks() -> None:
-    assert {f.name for f in attrs.fields(Instrument)} == set(v1.Instrument.__dataclass_fields__)
+    assert set(names_of(Instrument)) == set(v1.Instrument.__dataclass_fields__)

@@ -13,6 +13,7 @@ from statistics import median
 import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 import raven.client.trio as client_of_trio
 from raven.app import App
@@ -146,7 +147,7 @@ def news(events: Sequence[StreamEvent]) -> dict[Key, list[tuple[object, int]]]:
         payload = event.payload
         if event.flags or (isinstance(payload, TopicStatus) and payload.final):
             continue
-        payload = attrs.evolve(payload, epoch=0) if isinstance(payload, Gap) else payload
+        payload = replace(payload, epoch=0) if isinstance(payload, Gap) else payload
         found.setdefault((event.topic.symbol, event.topic.kind), []).append((payload, event.received_ts_ns))
     return found
 

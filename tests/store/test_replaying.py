@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from raven.adapter.batch import Batch, BatchItem, Carry, Down
 from raven.adapter.outputs import Established, Resync
@@ -105,7 +106,7 @@ class Replay:
 
 
 def same_but_for_its_place(told: StreamEvent, was: StreamEvent) -> bool:
-    payload = attrs.evolve(was.payload, epoch=told.epoch) if isinstance(was.payload, Gap) else was.payload
+    payload = replace(was.payload, epoch=told.epoch) if isinstance(was.payload, Gap) else was.payload
     left = (told.payload, told.received_ts_ns, told.venue_ts_ns, told.flags, told.topic)
     return left == (payload, was.received_ts_ns, was.venue_ts_ns, was.flags, replayed(was.topic, "-replay"))
 
@@ -151,7 +152,7 @@ def test_the_broker_has_the_same_state_at_the_end() -> None:
     for state in past.broker.directory:
         new = replay.broker.directory.find(replayed(state.topic, "-replay"))
         assert new is not None
-        assert attrs.evolve(new.status, since_ts_ns=0) == attrs.evolve(state.status, since_ts_ns=0)
+        assert replace(new.status, since_ts_ns=0) == replace(state.status, since_ts_ns=0)
         assert new.last is not None
         assert state.last is not None
         assert new.last.received_ts_ns == state.last.received_ts_ns
@@ -282,8 +283,7 @@ def test_once_more_from_the_beginning_is_a_gap_in_the_same_epoch() -> None:
         first, both = once.told(topic), twice.told(topic)
         assert isinstance(both[len(first)].payload, Gap)
         assert [event.payload for event in both[len(first) + 1 :]] == [
-            attrs.evolve(event.payload, epoch=both[0].epoch) if isinstance(event.payload, Gap) else event.payload
-            for event in first
+            replace(event.payload, epoch=both[0].epoch) if isinstance(event.payload, Gap) else event.payload for event in first
         ]
         assert [event.sequence for event in both] == list(range(1, len(both) + 1))
 

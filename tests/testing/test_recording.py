@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from raven.adapter import Event, Kind, Topic
 from raven.errors import InvalidValue
@@ -110,7 +110,7 @@ def test_every_payload_comes_back(cls: type, tmp_path: Path) -> None:
     payload = PAYLOADS.get(cls) or cls(PAYLOADS[BookSnapshot].bid_price, (0.0, 0.2))
     kind = min(payload_kinds[cls])
     event = Event(Topic("v", "A-B", kind, "1m" if kind is Kind.CANDLE else ""), payload, NOW_NS, None, Flag.INFERRED)
-    write_events(tmp_path / "e.jsonl.gz", [event, attrs.evolve(event, venue_ts_ns=0, flags=0)])
+    write_events(tmp_path / "e.jsonl.gz", [event, replace(event, venue_ts_ns=0, flags=0)])
     first, second = read_events(tmp_path / "e.jsonl.gz")
     assert event_table(first) == event_table(event)
     assert (first.topic, first.flags, first.venue_ts_ns) == (event.topic, 32, None)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import attrs
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from raven.adapter import (
     Capabilities,
@@ -169,7 +170,7 @@ def test_connections_that_cannot_be(connections: Any, text: str) -> None:
 
 
 def test_a_wrong_last_digit_is_found() -> None:
-    wrong = attrs.evolve(EVENTS[1], payload=attrs.evolve(EVENTS[1].payload, price=64000.100000000006))
+    wrong = replace(EVENTS[1], payload=replace(EVENTS[1].payload, price=64000.100000000006))
     kit = ConformanceKit([attrs.evolve(SCENARIO, events=(EVENTS[0], wrong, *EVENTS[2:]))])
     assert findings(ToyAdapter(), "golden events", kit) == (
         "scenario 'main': event 1, Trade of toy/BTC-USD/trade: payload.price should be 64000.100000000006 and is 64000.1"
