@@ -21,7 +21,8 @@ GIB = 1024 * 1024 * 1024
 def _from(low: float, high: float = math.inf) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(_: Any, attribute: attrs.Attribute[Any], value: float) -> None:
         if not low <= value <= high:
-            raise InvalidValue(attribute.name, value, f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more")
+            most = f"to {high:.15g}" if math.isfinite(high) else "or more"
+            raise InvalidValue(attribute.name, value, f"{low:.15g} {most}")
 
     return check
 

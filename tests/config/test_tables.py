@@ -77,6 +77,8 @@ def test_no_feeds_are_no_feeds() -> None:
         ({"server": {"host": "http://x"}}, "server.host: 'http://x' is not valid: an address or host name"),
         ({"log": {"level": "loud"}}, "log.level: 'loud' is not valid: 'loud' is no level; valid are critical, debug"),
         ({"log": {"level": "inf"}}, "did you mean 'info'?"),
+        ({"history": {"keep_bytes": 10}}, "history.keep_bytes: 10 is not valid: 1048576 or more"),
+        ({"history": {"commit_s": 0}}, "history.commit_s: 0.0 is not valid: 0.05 to 60"),
         ({"log": {"keep": 0}}, "log.keep: 0 is not valid: 1 or more"),
     ],
 )
