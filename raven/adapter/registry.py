@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import attrs
 
-from raven.adapter.contract import ADAPTER_API, Adapter
+from raven.adapter.contract import ADAPTER_API, Adapter, Capabilities
 from raven.errors import AdapterNotFound, AdapterRefused, nearest
 
 __all__ = ["GROUP", "AdapterEntry", "find_adapters", "load_adapter"]
@@ -75,9 +75,10 @@ def check_adapter(entry: AdapterEntry) -> Adapter:
     try:
         loaded = entry.entry.load()
         adapter = loaded() if isinstance(loaded, type) else loaded
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())  # some have paragraphs; a refusal is one line
         raise AdapterRefused(
-            f"adapter {entry.name!r} of {entry.distribution} {entry.version} fails to import: {type(error).__name__}: {error}"
+            f"adapter {entry.name!r} of {entry.distribution} {entry.version} fails to import: {text}"
         ) from error
     level = getattr(adapter, "api", None)
     if level != ADAPTER_API:
@@ -87,6 +88,12 @@ def check_adapter(entry: AdapterEntry) -> Adapter:
         )
     if not isinstance(adapter, Adapter):
         raise AdapterRefused(f"adapter {entry.name!r} of {entry.distribution}: {entry.target} is no raven.adapter.Adapter")
+    if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
+        raise AdapterRefused(f"adapter {entry.name!r} of {entry.distribution}: {entry.target} declares no capabilities")
+    if not (isinstance(adapter.options_type, type) and attrs.has(adapter.options_type)):
+        raise AdapterRefused(
+            f"adapter {entry.name!r} of {entry.distribution}: the options_type of {entry.target} is no attrs class"
+        )
     return adapter
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import click
 
 from raven.cli.main import config_option, root
-from raven.cli.style import OK, table
+from raven.cli.style import FAIL, OK, table
 from raven.config import LoadedConfig, load_config, resolve_feeds
 from raven.config.secrets import without_secrets
 
@@ -40,7 +40,7 @@ def config() -> None:
 @config.command()
 @config_option
 @click.pass_context
-def check(ctx: click.Context) -> None:
+def check(ctx: click.Context) -> int:
     """Check the configuration, its certificate, and that every feed of it has an adapter that can do it."""
     loaded = load(ctx)
     feeds = resolve_feeds(loaded.value, loaded.provenance)
@@ -52,9 +52,13 @@ def check(ctx: click.Context) -> None:
         load_tls(files.cert_file, files.key_file)
         click.echo(f"{OK} TLS: {files.cert_file}")
     for feed in feeds:
+        if feed.refused:
+            click.echo(f"{FAIL} feed {feed.spec.name}: {feed.refused}")
+            continue
         tops = ", and book tops" if feed.book_top else ""
         by = f"{feed.entry.distribution} {feed.entry.version}"
         click.echo(f"{OK} feed {feed.spec.name}: {len(feed.spec.topics)} topics{tops} by {by}")
+    return int(any(feed.refused for feed in feeds))
 
 
 @config.command()

@@ -53,7 +53,7 @@ def _findings(ctx: click.Context) -> Iterator[Finding]:
         yield Finding("config", str(error))
         return
     yield Finding(f"config: {loaded.path or 'no file, the defaults'}")
-    yield _feeds(loaded)
+    yield from _feeds(loaded)
     yield from _tls(loaded.value)
     yield from _ports(loaded.value)
     yield from _log_file(loaded.value)
@@ -84,12 +84,14 @@ def _adapters() -> Iterator[Finding]:
             yield Finding(what)
 
 
-def _feeds(loaded: LoadedConfig) -> Finding:
+def _feeds(loaded: LoadedConfig) -> Iterator[Finding]:
     try:
         feeds = resolve_feeds(loaded.value, loaded.provenance)
     except RavenError as error:
-        return Finding("feeds", str(error))
-    return Finding("feeds: " + (", ".join(feed.spec.name for feed in feeds) or "none"))
+        yield Finding("feeds", str(error))
+        return
+    yield Finding("feeds: " + (", ".join(feed.spec.name for feed in feeds if not feed.refused) or "none"))
+    yield from (Finding(f"feed {feed.spec.name}", feed.refused) for feed in feeds if feed.refused)
 
 
 def _tls(config: Config) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from raven.cli.config import load
 from raven.cli.main import config_option
 from raven.cli.style import table
 from raven.config import LoadedConfig, ResolvedFeed, resolve_feeds
+from raven.errors import AdapterRefused
 from raven.ops.garbage import spare_what_stays
 from raven.ops.logs import configure_logging
 
@@ -62,7 +64,17 @@ def serve(
     configure_logging(loaded.value.log, sys.stderr)
     raise_files_limit()
     feeds = resolve_feeds(loaded.value, loaded.provenance)
+    _check_usable(feeds)
     trio.run(_run, loaded, feeds)
+
+
+def _check_usable(feeds: Sequence[ResolvedFeed]) -> None:
+    """Raises AdapterRefused where no feed has an adapter that can be used; the others are named before it."""
+    refused = list(dict.fromkeys(feed.refused for feed in feeds))
+    if refused and "" not in refused:
+        for text in refused[:-1]:
+            click.echo(f"raven: {text}", err=True)
+        raise AdapterRefused(refused[-1])
 
 
 def raise_files_limit() -> None:
@@ -87,9 +99,15 @@ def data_dir(loaded: LoadedConfig) -> Path:
     return loaded.value.data.dir or (loaded.path.parent if loaded.path else Path()) / DATA_DIR_NAME
 
 
+def _carried(feed: ResolvedFeed) -> str:
+    """Its symbols, or that there will be nothing of it; why was logged when it was parked."""
+    symbols = dict.fromkeys(topic.symbol for topic in feed.spec.topics)
+    return f"parked: the adapter {feed.entry.name!r} cannot be used" if feed.refused else ", ".join(symbols)
+
+
 def _banner(loaded: LoadedConfig, feeds: tuple[ResolvedFeed, ...], addresses: Addresses) -> str:
     """Where everything is, and what to type next."""
-    carried = [f"{feed.spec.name} ({', '.join(dict.fromkeys(topic.symbol for topic in feed.spec.topics))})" for feed in feeds]
+    carried = [f"{feed.spec.name} ({_carried(feed)})" for feed in feeds]
     elsewhere = "" if addresses.grpc.endswith(":50051") else f" --server {addresses.grpc}"
     lines = [
         ("gRPC", addresses.grpc),

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from importlib.metadata import EntryPoint
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 
-from raven.adapter import Adapter, AdapterEntry, FeedSpec, Kind, Topic, find_adapters
+from raven.adapter import (
+    Adapter,
+    AdapterEntry,
+    Capabilities,
+    Connection,
+    FeedSpec,
+    Kind,
+    NoOptions,
+    Session,
+    Topic,
+    find_adapters,
+)
 from raven.adapter.registry import check_adapter
 from raven.config.sources import located
 from raven.config.tables import Config, FeedTable
@@ -29,6 +40,8 @@ class ResolvedFeed:
         entry: where it came from.
         reader: which library reads its WebSockets.
         book_top: whether the core derives BOOK_TOP from the feed's books. The books are carried then, asked for or not.
+        refused: why the adapter cannot be used, in one line; empty when it can. Something stands in for it then, which
+            refuses whatever it is asked, so that the feed is parked and the others start.
     """
 
     spec: FeedSpec
@@ -36,6 +49,7 @@ class ResolvedFeed:
     entry: AdapterEntry
     book_top: bool
     reader: Literal["websockets", "trio-websocket"] = "websockets"
+    refused: str = ""
 
 
 def resolve_feeds(
@@ -43,7 +57,7 @@ def resolve_feeds(
     provenance: Mapping[str, str] = MappingProxyType({}),
     points: Iterable[EntryPoint] | None = None,
 ) -> tuple[ResolvedFeed, ...]:
-    """The feeds of `config`, in order, each held against its adapter.
+    """The feeds of `config`, in order, each held against its adapter; also those whose adapter is there and cannot be used.
 
     Args:
         provenance: of a LoadedConfig, so that errors name the file.
@@ -51,7 +65,6 @@ def resolve_feeds(
 
     Raises:
         ConfigError: no such adapter, or it cannot do a kind or an interval, or refuses an option or a topic.
-        AdapterRefused: the adapter is there and cannot be used.
     """
     entries = find_adapters(points)
     try:
@@ -65,13 +78,39 @@ def _resolve(feed: FeedTable, path: str, entries: Mapping[str, AdapterEntry]) ->
         what = f"no installed package offers it: {nearest(feed.adapter, entries)}"
         raise ConfigError(f"{path}.adapter", feed.adapter, what)
     entry = entries[feed.adapter]
-    adapter = check_adapter(entry)
+    try:
+        return _resolve_by(feed, path, entry, check_adapter(entry))
+    except AdapterRefused as error:
+        spec, text = FeedSpec(feed.name, topics_of(feed), NoOptions()), str(error)
+        return ResolvedFeed(spec, _Refused(feed, text), entry, Kind.BOOK_TOP in feed.kind_set, feed.reader, text)
+
+
+def _resolve_by(feed: FeedTable, path: str, entry: AdapterEntry, adapter: Adapter) -> ResolvedFeed:
     _check_kinds(feed, path, adapter)
     _check_intervals(feed, path, adapter)
     options: Any = structure(adapter.options_type, feed.options, f"{path}.options")
     spec = FeedSpec(feed.name, topics_of(feed), options)
     _check_plan(spec, path, adapter, entry)
     return ResolvedFeed(spec, adapter, entry, book_top=Kind.BOOK_TOP in feed.kind_set, reader=feed.reader)
+
+
+class _Refused(Adapter):
+    """Stands in for an adapter that cannot be used: it can all that is asked of it, until it is asked to do it."""
+
+    title: ClassVar[str] = "refused"
+    capabilities: ClassVar[Capabilities] = Capabilities(frozenset())
+
+    def __init__(self, feed: FeedTable, text: str) -> None:
+        self.capabilities = Capabilities(_carried(feed.kind_set), feed.intervals)  # type: ignore[misc]  # of this feed alone
+        self._text = text
+
+    def connections(self, feed: FeedSpec) -> Sequence[Connection]:
+        del feed
+        raise AdapterRefused(self._text)
+
+    def session(self, feed: FeedSpec, connection: Connection, memory: MutableMapping[str, Any]) -> Session:
+        del feed, connection, memory
+        raise AdapterRefused(self._text)
 
 
 def topics_of(feed: FeedTable) -> tuple[Topic, ...]:

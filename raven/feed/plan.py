@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from raven.adapter.contract import Adapter, Connection, FeedSpec, Session
-from raven.errors import AdapterFault, InvalidValue, shown
+from raven.errors import AdapterFault, AdapterRefused, InvalidValue, shown
 
 __all__ = ["make_session", "plan_connections"]
 
@@ -36,12 +36,14 @@ def plan_connections(adapter: Adapter, spec: FeedSpec) -> tuple[Connection, ...]
 
     Raises:
         InvalidValue: the adapter refuses an option or a topic.
-        AdapterFault: it raised anything else, or its plan does not hold.
+        AdapterFault: it cannot be used, it raised anything else, or its plan does not hold.
     """
     try:
         plan = tuple(adapter.connections(spec))
     except InvalidValue:
         raise
+    except AdapterRefused as error:  # there is none: what stands in for it says why
+        raise AdapterFault(str(error)) from error
     except Exception as error:  # an adapter's bug may be anything
         raise AdapterFault(f"connections() raised {type(error).__name__}: {error}") from error
     for connection in plan:

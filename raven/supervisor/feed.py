@@ -13,7 +13,7 @@ import trio
 from raven.adapter.batch import Batch, BatchItem, Carry, Down, Drop
 from raven.adapter.contract import Connection
 from raven.adapter.outputs import Resync
-from raven.errors import AdapterFault, RequestError
+from raven.errors import AdapterFault, AdapterRefused, RequestError
 from raven.feed.limits import FeedLimits
 from raven.feed.link import Link
 from raven.feed.plan import plan_connections
@@ -238,7 +238,9 @@ class Feed:
 
     def _park(self, fault: AdapterFault) -> None:
         self._parked = str(fault)
-        self._log.error("adapter failed, the feed is parked", reason=str(fault), exc_info=fault)
+        refused = isinstance(fault.__cause__, AdapterRefused)  # its text is all that there is to say, in one line
+        what = "adapter cannot be used" if refused else "adapter failed"
+        self._log.error(f"{what}, the feed is parked", reason=str(fault), exc_info=None if refused else fault)
 
     async def _publish(self, item: BatchItem) -> None:
         await self._batches.send(Batch(self.name, [item]))

@@ -39,10 +39,25 @@ class Raising(ToyAdapter):
         raise RuntimeError("no licence")
 
 
+class Leaving(ToyAdapter):
+    def __init__(self) -> None:
+        sys.exit("no licence:\n\n\tbuy one")
+
+
+class NothingDeclared(Adapter):
+    api: ClassVar[int] = 1
+    connections = ToyAdapter.connections
+    session = ToyAdapter.session
+
+
+class OddOptions(ToyAdapter):
+    options_type: ClassVar[type] = dict
+
+
 @pytest.fixture(autouse=True)
 def module() -> Iterator[None]:
     made: Any = types.ModuleType(MODULE)
-    for cls in (ToyAdapter, OldAdapter, NewAdapter, NoLevel, RightLevel, Raising):
+    for cls in (ToyAdapter, OldAdapter, NewAdapter, NoLevel, RightLevel, Raising, Leaving, NothingDeclared, OddOptions):
         setattr(made, cls.__name__, cls)
     made.instance = ToyAdapter()
     sys.modules[MODULE] = made
@@ -104,6 +119,7 @@ def test_another_api_level(target: str, level: str) -> None:
         (point("toy", module="no_such_module_of_raven"), "ModuleNotFoundError: No module named 'no_such_module_of_raven'"),
         (point("toy", "Missing"), f"AttributeError: module '{MODULE}' has no attribute 'Missing'"),
         (point("toy", "Raising"), "RuntimeError: no licence"),
+        (point("toy", "Leaving"), "SystemExit: no licence: buy one"),
     ],
 )
 def test_one_that_fails_to_import(broken: EntryPoint, why: str) -> None:
@@ -113,6 +129,15 @@ def test_one_that_fails_to_import(broken: EntryPoint, why: str) -> None:
 def test_an_object_that_is_no_adapter() -> None:
     assert refusal(point("toy", "RightLevel")) == (
         f"adapter 'toy' of raven-toy: {MODULE}:RightLevel is no raven.adapter.Adapter"
+    )
+
+
+def test_an_adapter_that_does_not_say_what_it_can_do() -> None:
+    assert refusal(point("toy", "NothingDeclared")) == (
+        f"adapter 'toy' of raven-toy: {MODULE}:NothingDeclared declares no capabilities"
+    )
+    assert refusal(point("toy", "OddOptions")) == (
+        f"adapter 'toy' of raven-toy: the options_type of {MODULE}:OddOptions is no attrs class"
     )
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from raven.adapter import Adapter, Capabilities, Connection, FeedSpec, Kind, Session, Topic
 from raven.config import Config, FeedTable, ResolvedFeed, resolve_feeds
-from raven.errors import AdapterRefused, ConfigError, InvalidValue
+from raven.config.feeds import topics_of
+from raven.errors import AdapterFault, ConfigError, InvalidValue
+from raven.feed.plan import plan_connections
 
 
 @attrs.frozen
@@ -146,11 +148,17 @@ def test_a_refusal_names_the_file(points: list[EntryPoint]) -> None:
         (feed(symbols=("BUG",)), "cannot plan feeds[0] ('v'): ZeroDivisionError: oops"),
     ],
 )
-def test_an_adapter_that_cannot_be_used_ends_the_start(table: FeedTable, message: str, points: list[EntryPoint]) -> None:
-    with pytest.raises(AdapterRefused, match="adapter") as caught:
-        resolve(points, table)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_an_adapter_that_cannot_be_used_is_said_in_one_line_and_the_rest_is_there(
+    table: FeedTable, message: str, points: list[EntryPoint]
+) -> None:
+    refused, other = resolve(points, table, feed(name="w"))
+    assert message in refused.refused
+    assert "\n" not in refused.refused
+    assert refused.spec.topics == topics_of(table)
+    with pytest.raises(AdapterFault) as caught:
+        plan_connections(refused.adapter, refused.spec)
+    assert str(caught.value) == refused.refused
+    assert (other.refused, type(other.adapter)) == ("", Venue)
 
 
 def test_the_default_feed_is_one_that_the_simulated_venue_can_do() -> None:
