@@ -162,7 +162,12 @@ class Client:
 
         It needs the extra "arrow" (pyarrow, numpy). Arguments and errors as of `stream`, with on_slow="wait".
         """
-        from raven.client.arrow import record_stream
+        try:
+            from raven.client.arrow import record_stream
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{error}: record_batches needs pyarrow and numpy, the extra 'arrow': pip install pyarrow numpy"
+            ) from error
 
         messages = self._wanted(topics, kinds, "", images, 0, server_on_slow)
         core = partial(self._core, Wishes(messages, covered=bool(bookmark)), client_id, bookmark)
