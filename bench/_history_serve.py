@@ -27,6 +27,7 @@ from _trades import shape_of
 
 from raven.app import App
 from raven.config import Config, HealthConfig, MetricsConfig, ServerConfig
+from raven.ops.garbage import spare_what_stays
 from raven.store.config import HistoryConfig, InfluxConfig
 from raven.store.opening import endpoint_statistics
 from raven.store.query import StoredHistory
@@ -122,6 +123,7 @@ async def serve(options: argparse.Namespace) -> None:
     probe = StepProbe() if options.probe else None
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(app.run)
+        nursery.start_soon(spare_what_stays)  # as `raven serve` has it
         if probe is not None:
             trio.lowlevel.add_instrument(probe)
         if app.grpc.historical.history is None and app.history is not None and app.recorder is not None:

@@ -24,6 +24,7 @@ from raven.broker.topics import TopicState
 from raven.feed.limits import FeedLimits
 from raven.feed.transport import open_websocket
 from raven.model.topic import Kind, Topic
+from raven.ops.garbage import spare_what_stays
 from raven.supervisor import ConfiguredFeed, Supervisor, SupervisorConfig
 from raven_binance import BinanceSpotAdapter, SpotOptions
 
@@ -74,6 +75,7 @@ async def ingest(options: argparse.Namespace) -> None:
         open_socket=partial(open_websocket, reader=options.reader),
     )
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(spare_what_stays)  # as `raven serve` has it
         nursery.start_soon(broker.run, receive)
         nursery.start_soon(supervisor.run)
         await broker.done.wait()

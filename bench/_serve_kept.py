@@ -23,6 +23,7 @@ from raven.adapter.batch import Batch, Carry
 from raven.adapter.outputs import Established
 from raven.app import App
 from raven.config import Config, HealthConfig, MetricsConfig, ResumeConfig, ServerConfig
+from raven.ops.garbage import spare_what_stays
 
 BATCH = 1_000
 DAY_S = 86_400.0
@@ -52,6 +53,7 @@ async def serve(events: int) -> None:
     bookmark = fill(app, events)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(app.run)
+        nursery.start_soon(spare_what_stays)  # as `raven serve` has it
         port = int(addresses.grpc.rpartition(":")[2])
         tell("ready", port=port, bookmark=b64encode(bookmark).decode(), shape=shape_of().facts)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)

@@ -29,6 +29,7 @@ from raven.adapter.outputs import Established
 from raven.app import App
 from raven.config import Config, HealthConfig, MetricsConfig, ServerConfig, TlsConfig
 from raven.model.topic import Selector, Topic
+from raven.ops.garbage import spare_what_stays
 
 __all__ = ["Pauses"]
 
@@ -114,6 +115,7 @@ async def serve(options: argparse.Namespace) -> None:
     feed = BenchFeed(app, make_topics(options.topics), options.ahead, pauses)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(app.run)
+        nursery.start_soon(spare_what_stays)  # as `raven serve` has it
         if not options.source:
             await feed.carry()
         before = take_memory() if options.trace else None

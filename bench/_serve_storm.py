@@ -26,6 +26,7 @@ from raven.adapter.batch import Batch, Carry
 from raven.adapter.outputs import Established
 from raven.app import App
 from raven.config import Config, HealthConfig, MetricsConfig, ServerConfig
+from raven.ops.garbage import spare_what_stays
 
 SPARE_FILES = 200
 
@@ -64,6 +65,7 @@ async def serve(options: argparse.Namespace) -> None:
     app = App(Config(server=server, health=HealthConfig(port=0), metrics=MetricsConfig(port=0), feeds=()), ())
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(app.run)
+        nursery.start_soon(spare_what_stays)  # as `raven serve` has it
         feed = SteadyFeed(app, options.topics)
         await feed.carry()
         tell("ready", port=int(addresses.grpc.rpartition(":")[2]))

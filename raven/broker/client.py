@@ -124,14 +124,21 @@ class Client:
             self.ended = ended
             self.on_end(ended)
 
-    def attach(self, state: TopicState, subscription: Subscription) -> None:
-        """Have the events of `state` from the next placing on, as `subscription` wants them."""
-        wants = self.topics.get(state)
-        if wants is None:
-            wants = self.topics[state] = {}
-            state.subscribers += 1
-        wants[subscription.id] = subscription.delivery(state)
-        self._deliver(state, wants[subscription.id])
+    def attach(self, states: Iterable[TopicState], subscription: Subscription) -> None:
+        """Have the events of `states` from the next placing on, as `subscription` wants them."""
+        topics, policies, outbox, name = self.topics, self.outbox.policies, self.outbox, subscription.id
+        for state in states:
+            delivery = subscription.delivery(state)
+            wants = topics.get(state)
+            if wants is None:
+                topics[state] = {name: delivery}
+                state.subscribers += 1
+                if not delivery.conflate_ms and state not in policies and outbox not in state.paced:
+                    policies[state] = delivery.policy  # as `_deliver`, for a topic that is new to the client
+                    continue
+            else:
+                wants[name] = delivery
+            self._deliver(state, delivery)
 
     def detach(self, subscription_id: str) -> None:
         """Have no longer what only this subscription brought, and the rest as the others want it."""

@@ -184,7 +184,7 @@ class Clients:
         if not replaced and len(client.subscriptions) >= self.limits.subscriptions_max:
             limit = self.limits.subscriptions_max
             return Result(subscription.id, accepted=False, field="id", error=f"a client has at most {limit} subscriptions")
-        states = self._directory.matching((selector,))
+        states = self._directory.matching_one(selector)
         if len(client.topics.keys() | set(states)) > self.limits.topics_max:
             limit = self.limits.topics_max
             error = f"it matches {len(states)} topics, and a client has at most {limit}: choose a narrower selector"
@@ -194,8 +194,7 @@ class Clients:
             del client.subscriptions[subscription.id]  # the one that was added last holds, and this one is
         client.subscriptions[subscription.id] = subscription
         fresh = [state for state in states if state not in client.topics]
-        for state in states:
-            client.attach(state, subscription)
+        client.attach(states, subscription)
         self._moved[client] = None
         client.outbox.bookmark = b""  # until it has the images, or what it missed
         client.imageless.add(subscription.id)
@@ -234,7 +233,7 @@ class Clients:
             limit = self.limits.subscriptions_max
             return Result(subscription.id, accepted=False, field="id", error=f"a client has at most {limit} subscriptions")
         self._kept.put(client_id, [*others, attrs.evolve(subscription, resume=None)])
-        return Result(subscription.id, accepted=True, topics=len(self._directory.matching((subscription.selector,))))
+        return Result(subscription.id, accepted=True, topics=len(self._directory.matching_one(subscription.selector)))
 
     def unkeep(self, client_id: str, ids: Iterable[str], selectors: Iterable[Selector]) -> tuple[list[str], list[str]]:
         """`unsubscribe` for a client that is away."""
@@ -252,7 +251,7 @@ class Clients:
         now_ns = self._now_ns()
         client.imageless.discard(subscription.id)
         outbox, plan = client.outbox, client.plans.pop(subscription.id, NO_PLAN).leaving_out_paced(client.outbox)
-        for state in self._directory.matching((subscription.selector,)):
+        for state in self._directory.matching_one(subscription.selector):
             wanted = subscription.id in client.topics.get(state, ())  # not if another has taken its id meanwhile
             if not wanted or state in client.catching_up or state in plan.continued:
                 continue
@@ -304,8 +303,8 @@ class Clients:
                 selector = subscription.selector
                 if selector not in found:
                     found[selector] = [state for state in states if selector.matches(state.topic)]
-                for state in found[selector]:
-                    client.attach(state, subscription)
+                if found[selector]:
+                    client.attach(found[selector], subscription)
                     self._moved[client] = None
 
     # ---- the way out

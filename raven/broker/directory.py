@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from raven.broker.ring import Ring, RingLimits
 from raven.broker.topics import TopicState, TopicView
@@ -12,7 +13,12 @@ from raven.model.events import State
 from raven.model.instrument import Instrument
 from raven.model.topic import Selector, Topic
 
-__all__ = ["Directory"]
+__all__ = ["SELECTORS_REMEMBERED_MAX", "Directory"]
+
+SELECTORS_REMEMBERED_MAX = 1_024
+"""Selectors whose topics are kept together, until topics come or go."""
+
+_topic_of = attrgetter("topic")
 
 
 class Directory:
@@ -30,6 +36,8 @@ class Directory:
         self._topics: dict[Topic, TopicState] = {}
         self._by_symbol: dict[tuple[str, str], list[TopicState]] = {}
         self._instruments: dict[tuple[str, str], Instrument] = {}
+        self._matched: dict[Selector, tuple[TopicState, ...]] = {}  # what selectors were found to match since topics changed
+        self._venues: list[str] | None = None  # of the topics, when that is known
         self.find = self._topics.get  # the busiest call there is
         """The state of a topic, or None."""
 
@@ -39,12 +47,18 @@ class Directory:
         epoch = now_ns // 1_000_000 if epoch is None else epoch
         state = self._topics[topic] = TopicState(topic, feed, epoch, now_ns, self.ring(feed))
         self._by_symbol.setdefault((topic.venue, topic.symbol), []).append(state)
+        self._topics_changed()
         return state
 
     def remove(self, state: TopicState) -> None:
         """The topic is nobody's."""
         del self._topics[state.topic]
         self._by_symbol[state.topic.venue, state.topic.symbol].remove(state)
+        self._topics_changed()
+
+    def _topics_changed(self) -> None:
+        self._matched.clear()
+        self._venues = None
 
     def of_feed(self, feed: str) -> list[TopicState]:
         """All topics of a feed."""
@@ -70,13 +84,26 @@ class Directory:
             self._instruments[key] = instrument
         return known
 
-    def matching(self, selectors: Iterable[Selector]) -> list[TopicState]:
+    def matching(self, selectors: Iterable[Selector]) -> Sequence[TopicState]:
         """The topics of any of `selectors`, in the order of their names."""
         selectors = list(selectors)
-        if len(selectors) == 1 and selectors[0].exact:
-            return sorted(self._of_exact(selectors[0]), key=lambda state: state.topic)
+        if len(selectors) == 1:
+            return self.matching_one(selectors[0])
         found = (state for topic, state in self._topics.items() if any(selector.matches(topic) for selector in selectors))
-        return sorted(found, key=lambda state: state.topic)
+        return sorted(found, key=_topic_of)
+
+    def matching_one(self, selector: Selector) -> tuple[TopicState, ...]:
+        """The topics of one selector, in the order of their names. Remembered: many clients have the same, and ask twice."""
+        found = self._matched.get(selector)
+        if found is None:
+            states = self._of_exact(selector) if selector.exact else self._of_pattern(selector)
+            if len(self._matched) >= SELECTORS_REMEMBERED_MAX:
+                self._matched.clear()
+            found = self._matched[selector] = tuple(sorted(states, key=_topic_of))
+        return found
+
+    def _of_pattern(self, selector: Selector) -> list[TopicState]:
+        return [state for topic, state in self._topics.items() if selector.matches(topic)]
 
     def _of_exact(self, selector: Selector) -> list[TopicState]:
         """The topics of a selector that names one symbol, of thousands that there may be."""
@@ -102,7 +129,9 @@ class Directory:
     @property
     def venues(self) -> list[str]:
         """The venues that have topics."""
-        return sorted({topic.venue for topic in self._topics})
+        if self._venues is None:
+            self._venues = sorted({topic.venue for topic in self._topics})
+        return self._venues
 
     def explain_missing(self, selector: Selector) -> tuple[str, str]:
         """Which field of a selector names what is not there, and what would be valid; two empty texts when it is all there.

@@ -25,6 +25,7 @@ from raven.cli.times import TIME_HELP, parse_time
 from raven.client.selectors import selector as parse_selector
 from raven.errors import StoreError
 from raven.model.topic import Kind, Selector
+from raven.ops.garbage import spare_what_stays
 from raven.ops.logs import configure_logging
 from raven.replay_app import Progress, ReplayApp, ReplayOptions
 from raven.store.opening import HISTORY_DIR
@@ -127,6 +128,7 @@ def _range(start: str | None, end: str, now_ns: int, history: ReadOnlyHistory) -
 async def _run(app: ReplayApp, options: ReplayOptions) -> None:
     async with trio.open_nursery() as nursery:
         address = await nursery.start(_run_app, nursery, app)
+        nursery.start_soon(spare_what_stays)
         click.echo(_banner(address, app, options))
         if sys.stderr.isatty():
             nursery.start_soon(_show_progress, app, options)

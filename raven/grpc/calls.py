@@ -10,10 +10,12 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Request
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import attrs
@@ -187,24 +189,44 @@ class Call(grpclib.server.Stream[Any, Any]):
 
 
 class Calls(grpclib.server.Handler):
-    """The calls of one connection, each a task."""
+    """The calls of one connection, each a task.
+
+    What is over is forgotten when it is over. grpclib looks through all connections at every tenth that is made, and of ten
+    thousand clients that come back at once that was four fifths of the server's time.
+    """
+
+    _leave: Callable[[Calls], None]
 
     @classmethod
     def on(cls, server: grpclib.server.Server) -> Calls:
         """For a new connection of `server`, which ends them when it closes."""
-        server.__gc_step__()
         calls = cls(server._mapping, server._codec, server._status_details_codec, server.__dispatch__)  # noqa: SLF001
+        calls._leave = server._handlers.discard  # noqa: SLF001
         server._handlers.add(calls)  # noqa: SLF001
         return calls
 
     def accept(self, stream: Stream, headers: Any, release_stream: Callable[[], Any]) -> None:
         """The headers of a call have come."""
-        self.__gc_step__()
         assert isinstance(stream, RavenStream)
         task = self.loop.create_task(self._serve(stream, headers))
         # Not in the task's own `finally`: one that is cancelled before its first step has none.
-        task.add_done_callback(lambda _: release_stream())
+        task.add_done_callback(partial(self._over, stream, release_stream))
         self._tasks[stream] = task
+
+    def _over(self, stream: Stream, release_stream: Callable[[], Any], task: asyncio.Task[None]) -> None:
+        self._tasks.pop(stream, None)
+        self._cancelled.discard(task)
+        release_stream()
+        self._leave_when_over()
+
+    def close(self) -> None:
+        """The connection is over: its calls are cancelled."""
+        super().close()
+        self._leave_when_over()
+
+    def _leave_when_over(self) -> None:
+        if self.closing and not self._tasks and not self._cancelled:
+            self._leave(self)
 
     def cancel(self, stream: Stream) -> None:
         """The client, or h2, has reset a call."""

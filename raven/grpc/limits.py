@@ -6,6 +6,8 @@ do not come near them, and each bounds what a stranger can make the server keep 
 
 from __future__ import annotations
 
+import zlib
+
 import attrs
 from h2.errors import ErrorCodes
 
@@ -34,6 +36,9 @@ ANSWERS_BYTES_MAX = 64 * 1024
 
 TURN_S = 0.001
 """How long the frames of one connection may keep the loop before others have their turn."""
+
+ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""What compressed requests may be, beside identity, with the window bits that say it to zlib."""
 
 READ_BYTES = 16 * 1024
 """Read from a socket at once. One buffer serves all connections."""

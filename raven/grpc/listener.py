@@ -158,7 +158,7 @@ class Listener(grpclib.server.Server):
 
     def close(self) -> None:
         """Cancel all calls."""
-        for calls in self._handlers:
+        for calls in list(self._handlers):  # those without a call leave at once
             calls.close()
 
     async def wait_closed(self) -> None:

@@ -17,19 +17,19 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import Buffer, Connection, Stream
 
+from raven.grpc.http2 import ANSWER_HEADERS
+from raven.grpc.limits import ENCODINGS
+
 __all__ = ["ENCODINGS", "REQUEST_BYTES_MAX", "RavenStream", "inflate"]
 
 REQUEST_BYTES_MAX = 256 * 1024
 """The longest request that is taken, after inflating it: a thousand subscriptions with resume points fit into it."""
 
-ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-"""What compressed requests may be, beside identity, with the window bits that say it to zlib."""
-
 PREFIX_SIZE = 5
 
 _NEVER = asyncio.Event()
 
-_ACCEPTED = ("grpc-accept-encoding", ",".join(("identity", *ENCODINGS)))
+_ACCEPTED = ANSWER_HEADERS[-1]
 
 
 class RequestBuffer(Buffer):
@@ -65,6 +65,12 @@ class RequestBuffer(Buffer):
         size, self._padding = len(self._kept) + self._padding, 0
         self._kept.clear()
         return size
+
+    @property
+    def has_message(self) -> bool:
+        """Whether the next message is there as a whole, and reading it waits for nothing."""
+        kept = self._kept
+        return len(kept) >= PREFIX_SIZE and len(kept) - PREFIX_SIZE >= int.from_bytes(kept[1:PREFIX_SIZE], "big")
 
     async def read(self, size: int) -> bytes:
         """`size` bytes; fewer if the stream ended before."""

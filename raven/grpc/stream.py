@@ -83,17 +83,32 @@ class ClientStreams:
 
     async def _begin(self, stream: RequestStream) -> Call:
         """Wait a moment for Hello, and open the call with what it says."""
+        if stream._stream.buffer.has_message:  # noqa: SLF001  as with most clients: then no task is needed to wait for it
+            return self._greet(stream, await stream.recv_message(), said=True)
         first = asyncio.ensure_future(stream.recv_message())
         try:
             done, _ = await asyncio.wait({first}, timeout=HELLO_WAIT_S)
-            hello = _hello(first.result()) if done else None
-            call = self._open(stream, hello.client_id if hello else "")
-            self._welcome(call, restore=hello is not None and hello.restore, bookmark=hello.bookmark if hello else b"")
+            call = self._greet(stream, first.result() if done else None, said=bool(done))
         except BaseException:
             first.cancel()
             raise
-        if hello is None:
+        if not done:
             call.first = first
+        return call
+
+    def _greet(self, stream: RequestStream, request: v1.StreamMarketDataRequest | None, *, said: bool) -> Call:
+        """Open a call, and say Welcome.
+
+        Args:
+            request: the first one, if it came in time; one that is no Hello is answered after that.
+            said: whether there was one, or the client has closed its side.
+        """
+        hello = request.hello if request is not None else None
+        call = self._open(stream, hello.client_id if hello else "")
+        self._welcome(call, restore=hello is not None and hello.restore, bookmark=hello.bookmark if hello else b"")
+        if said and hello is None:
+            call.first = asyncio.get_running_loop().create_future()
+            call.first.set_result(request)
         return call
 
     async def watch_market_data(self, stream: RequestStream) -> None:
@@ -301,10 +316,6 @@ def _once(ended: asyncio.Future[Ended], wake: Callable[[], None]) -> Callable[[E
             wake()
 
     return end
-
-
-def _hello(first: v1.StreamMarketDataRequest | None) -> v1.Hello | None:
-    return first.hello if first is not None else None
 
 
 def _accepted(outcomes: Sequence[Outcome]) -> list[Subscription]:
