@@ -1,7 +1,7 @@
 """`raven history`: what a server has kept, for people and as files.
 
-Exit codes: 0 done, also where something is missing, which is said; 1 the server is not there or keeps no history; 2 a wrong use
-of the command line; 130 interrupted.
+Exit codes: 0 done, also where something is missing, which is said; 1 the server is not there, or its history cannot be
+read; 2 a wrong use of the command line; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import raven.client
 from raven.cli.export import FORMATS, Sink, open_sink
 from raven.cli.remote import Server, ask, server_option, topic_of, venue_option
 from raven.cli.times import TIME_HELP, parse_time
-from raven.client import Client, GapEvent
+from raven.client import Client, GapEvent, Reconnect
 from raven.client.history import CLOCKS, HistoryStream
 from raven.model.topic import KINDS, Kind
 
 __all__ = ["history"]
+
+GIVE_UP_S = 10.0
+"""A store that cannot be read, or a server that went away, is waited for so long; somebody sits before this."""
 
 
 @click.command()
@@ -87,7 +90,7 @@ def history(
         ):
             await _copy(client.history(where, **options), sink, progress)
 
-    ask(server, read)
+    ask(server, read, None if speed else Reconnect(give_up_s=GIVE_UP_S))
 
 
 async def _copy(stream: HistoryStream, sink: Sink, progress: _Progress) -> None:

@@ -12,7 +12,7 @@ import attrs
 import click
 
 import raven.client
-from raven.client import Client
+from raven.client import Client, Reconnect
 from raven.model.topic import KINDS
 
 __all__ = ["Server", "ask", "kind_option", "server_option", "topic_of", "venue_option"]
@@ -33,16 +33,16 @@ class Server:
     target: str
     tls: ssl.SSLContext | bool = False
 
-    def connect(self) -> AbstractAsyncContextManager[Client]:
-        """A client of it."""
-        return raven.client.connect(self.target, tls=self.tls)
+    def connect(self, reconnect: Reconnect | None = None) -> AbstractAsyncContextManager[Client]:
+        """A client of it, and how it comes back; None = as the library does without a word."""
+        return raven.client.connect(self.target, tls=self.tls, reconnect=reconnect)
 
 
-def ask(server: Server, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+def ask(server: Server, question: Callable[[Client], Coroutine[Any, Any, T]], reconnect: Reconnect | None = None) -> T:
     """What `server` answers."""
 
     async def main() -> T:
-        async with server.connect() as client:
+        async with server.connect(reconnect) as client:
             return await question(client)
 
     return raven.client.run(main)

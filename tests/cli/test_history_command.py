@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ import trio
 from raven.cli import export, main
 from raven.cli.columns import columns_of
 from raven.cli.times import DAY_NS, parse_time
+from raven.errors import StoreError
 from raven.model.events import BookDelta, BookSnapshot
-from raven.model.topic import Kind
+from raven.model.topic import Kind, Topic
+from raven.store.blocks import TimeRange
 from tests.grpc.test_history import history_of
 from tests.store.memory_history import BOOK, BTC, ETH, MemoryHistory, events, trades
 
@@ -46,10 +49,17 @@ def kept() -> MemoryHistory:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    with serving(kept()) as target:
+        yield target
+
+
+@contextmanager
+def serving(store: MemoryHistory) -> Iterator[str]:
+    """A server over `store`, in a thread."""
     started, stop, there = threading.Event(), trio.Event(), list[Any]()
 
     async def run() -> None:
-        async with history_of(kept()) as raven:
+        async with history_of(store) as raven:
             there.extend((raven.port, trio.lowlevel.current_trio_token()))
             started.set()
             await stop.wait()
@@ -123,6 +133,24 @@ def test_a_range_and_the_state_before_it(server: str, capsys: pytest.CaptureFixt
     assert run(server, "sim/BTC-USDT/book", "--from", "1m ago", "--images", "--format", "json") == 0
     image = json.loads(capsys.readouterr().out)
     assert (image["flags"], image["sequence"], image["book_snapshot"]["bid_price"]) == (["image"], 2, [])
+
+
+class Away(MemoryHistory):
+    """As InfluxDB is when no endpoint answers."""
+
+    def topics(self, within: TimeRange) -> list[Topic]:
+        raise StoreError("influxdb: 502 Bad Gateway")
+
+
+def test_a_store_that_is_away_is_not_waited_for_for_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raven.cli.history.GIVE_UP_S", 0.2)
+    with serving(Away()) as target:
+        assert run(target, "BTC-USDT") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "the history cannot be read: influxdb: 502 Bad Gateway" in err
 
 
 def test_nothing_is_said(server: str, capsys: pytest.CaptureFixture[str]) -> None:
