@@ -18,14 +18,35 @@ from raven.adapter.outputs import Fetch, Reply
 from raven.feed.address import USER_AGENT, default_tls, root_cause
 from raven.feed.limits import FeedLimits
 
-__all__ = ["HOLDING_STATUSES", "RestClient", "open_rest_client", "parse_retry_after"]
+__all__ = ["HOLDING_STATUSES", "HeldHosts", "RestClient", "open_rest_client", "parse_retry_after"]
 
 HOLDING_STATUSES = frozenset({418, 429, 503})  # 418: how Binance says that an IP address is banned
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib: expect a gzip header
 
 
+class HeldHosts:
+    """Hosts that are left alone, and until when. All feeds of a server share it: a venue counts by address, not by feed, and
+    what it asked for stands when a feed is stopped and started.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # on Trio's clock
+
+    def until(self, host: str) -> float:
+        """The time before which `host` is not asked; in the past where it may be."""
+        return self._until.get(host, 0.0)
+
+    def hold(self, host: str, until: float) -> None:
+        """Leave `host` alone until then, if not for longer already."""
+        now = trio.current_time()
+        self._until = {name: then for name, then in self._until.items() if then > now}
+        self._until[host] = max(until, self.until(host))
+
+
 @asynccontextmanager
-async def open_rest_client(limits: FeedLimits, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[RestClient]:
+async def open_rest_client(
+    limits: FeedLimits, held: HeldHosts | None = None, *, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[RestClient]:
     """A client whose connections are closed on leaving.
 
     Proxy variables of the environment are not followed, as the WebSockets do not follow them either.
@@ -33,17 +54,17 @@ async def open_rest_client(limits: FeedLimits, *, tls: ssl.SSLContext | None = N
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"}
     timeout = httpx.Timeout(None)  # the whole request has its deadline
     async with httpx.AsyncClient(verify=tls or default_tls(), headers=headers, timeout=timeout, trust_env=False) as client:
-        yield RestClient(client, limits)
+        yield RestClient(client, limits, held or HeldHosts())
 
 
 class RestClient:
-    """Carries out the `Fetch`es of one feed, at most `fetches_at_once_max` at a time."""
+    """Carries out the `Fetch`es of one feed, at most `fetches_at_once_max` at a time. `held` may be shared with others."""
 
-    def __init__(self, client: httpx.AsyncClient, limits: FeedLimits) -> None:
+    def __init__(self, client: httpx.AsyncClient, limits: FeedLimits, held: HeldHosts) -> None:
         self._client = client
         self._limits = limits
         self._slots = trio.CapacityLimiter(limits.fetches_at_once_max)
-        self._held_until: dict[str, float] = {}  # host: on Trio's clock
+        self._held = held
 
     async def fetch(self, request: Fetch) -> Reply:
         """The answer; status 0 and `error` where there is none. Never raises for a venue's fault.
@@ -56,9 +77,9 @@ class RestClient:
         except httpx.InvalidURL as error:
             return _no_reply(f"{request.url!r} is no address: {error}")
         while True:
-            await trio.sleep_until(self._held_until.get(host, 0.0))
+            await trio.sleep_until(self._held.until(host))
             async with self._slots:
-                if self._held_until.get(host, 0.0) > trio.current_time():  # another request was told so meanwhile
+                if self._held.until(host) > trio.current_time():  # another request was told so meanwhile
                     continue
                 reply = await self._answer(request)
                 self._hold(host, reply)
@@ -90,8 +111,7 @@ class RestClient:
     def _hold(self, host: str, reply: Reply) -> None:
         if reply.status == 0 or reply.status >= 500 or reply.status in HOLDING_STATUSES:
             wait_s = min(reply.retry_after_s or 0.0, self._limits.retry_after_s_max)
-            until = trio.current_time() + max(wait_s, self._limits.retry_pause_s)
-            self._held_until[host] = max(until, self._held_until.get(host, 0.0))
+            self._held.hold(host, trio.current_time() + max(wait_s, self._limits.retry_pause_s))
 
 
 def parse_retry_after(text: str, now_ns: int) -> float | None:

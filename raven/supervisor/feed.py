@@ -17,7 +17,7 @@ from raven.errors import AdapterFault, AdapterRefused, RequestError
 from raven.feed.limits import FeedLimits
 from raven.feed.link import Link
 from raven.feed.plan import plan_connections
-from raven.feed.rest import RestClient, open_rest_client
+from raven.feed.rest import HeldHosts, RestClient, open_rest_client
 from raven.feed.statistics import ConnectionStatistics, FeedState, FeedStatistics
 from raven.feed.transport import OpenSocket
 from raven.model.events import StatusCause
@@ -44,11 +44,13 @@ class Feed:
         config: SupervisorConfig,
         limits: FeedLimits,
         open_socket: OpenSocket,
+        held: HeldHosts,
     ) -> None:
         self._feed = feed
         self._batches = batches
         self._config = config
         self._limits = limits
+        self._held = held
         self._log = log.bind(feed=feed.spec.name, adapter=feed.adapter_name)
         self._restarts = Restarts(
             feed,
@@ -207,7 +209,7 @@ class Feed:
     # ------------------------------------------------------------------------------------------------------- connections
 
     async def _run_links(self) -> None:
-        async with open_rest_client(self._limits) as rest, trio.open_nursery() as nursery:
+        async with open_rest_client(self._limits, self._held) as rest, trio.open_nursery() as nursery:
             running = self._running = _Running(nursery, rest)
             try:
                 for link in self._links:

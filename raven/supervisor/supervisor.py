@@ -11,6 +11,7 @@ import trio
 from raven.adapter.batch import Batch
 from raven.errors import AdapterFault, InvalidValue, RequestError, nearest
 from raven.feed.limits import FeedLimits
+from raven.feed.rest import HeldHosts
 from raven.feed.statistics import FeedStatistics
 from raven.feed.transport import OpenSocket, open_websocket
 from raven.model.events import StatusCause
@@ -47,9 +48,10 @@ class Supervisor:
         open_socket: OpenSocket = open_websocket,
     ) -> None:
         self._feeds: list[Feed] = []
+        held = HeldHosts()
         for index, feed in enumerate(feeds):
             try:
-                self._feeds.append(Feed(feed, batches, random, config, limits, open_socket))
+                self._feeds.append(Feed(feed, batches, random, config, limits, open_socket, held))
             except InvalidValue as error:
                 raise error.within(f"feeds[{index}]") from error
 

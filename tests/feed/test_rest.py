@@ -11,7 +11,7 @@ from feed_peers import client_tls, read_head, server_tls, tcp_peer
 
 from raven.adapter.outputs import Fetch, Reply
 from raven.feed.limits import FeedLimits
-from raven.feed.rest import RestClient, open_rest_client, parse_retry_after
+from raven.feed.rest import HeldHosts, RestClient, open_rest_client, parse_retry_after
 
 NOW_NS = 784_111_777 * 10**9  # Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110
 
@@ -137,8 +137,8 @@ def answer(status: int, retry_after: str | None = None) -> httpx.Response:
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(b""))
 
 
-def client_of(venue: httpx.AsyncBaseTransport, limits: FeedLimits) -> RestClient:
-    return RestClient(httpx.AsyncClient(transport=venue), limits)
+def client_of(venue: httpx.AsyncBaseTransport, limits: FeedLimits, held: HeldHosts | None = None) -> RestClient:
+    return RestClient(httpx.AsyncClient(transport=venue), limits, held or HeldHosts())
 
 
 class SlowVenue(httpx.AsyncBaseTransport):
@@ -165,6 +165,16 @@ async def test_a_host_that_asks_to_wait_is_left_alone_for_so_long(autojump_clock
     assert (await client.fetch(Fetch("http://a/1", ""))).retry_after_s == 30
     await client.fetch(Fetch("http://b/", ""))
     await client.fetch(Fetch("http://a/2", ""))
+    assert venue.asked_at == [0, 1, 31]
+
+
+async def test_a_host_that_asks_one_feed_to_wait_is_left_alone_by_all(autojump_clock: trio.testing.MockClock) -> None:
+    """Fault 7: the venue counts by address."""
+    venue, held = SlowVenue(answer(429, "30")), HeldHosts()
+    one, other = client_of(venue, FeedLimits(), held), client_of(venue, FeedLimits(), held)
+    await one.fetch(Fetch("http://a/1", ""))
+    await other.fetch(Fetch("http://b/", ""))
+    await other.fetch(Fetch("http://a/2", ""))
     assert venue.asked_at == [0, 1, 31]
 
 

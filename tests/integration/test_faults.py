@@ -48,6 +48,7 @@ from raven_binance.emulator.frames import write_frames
 from raven_binance.emulator.framing import server_frame
 from raven_binance.emulator.generator import RECORDED_TOPICS, SYNTHETIC_START_NS, generate
 from tests.integration.feeding import (
+    APART,
     BESIDE,
     FEED,
     KINDS,
@@ -461,18 +462,19 @@ async def test_nothing_but_old_snapshots_is_no_loop(frames: Path) -> None:
 
 @pytest.mark.parametrize("status", [429, 418])
 async def test_a_venue_that_asks_to_wait_is_left_alone(status: int, frames: Path) -> None:
-    """Fault 7, of one process: nothing is asked for before the time is over, also not for another symbol."""
+    """Fault 7, of one process: nothing is asked for before the time is over, also not for another symbol or by another feed."""
     wait_s = 0.6
     refusal = Answer(status, b'{"code":-1003,"msg":"Too many requests."}', {"Retry-After": str(wait_s)})
-    holes = Fault(Drop(), DEPTHS, after=8), Fault(Drop(), "ethusdt@depth@100ms", after=12)
+    others = (Fault(Drop(), f"{symbol}@depth@100ms", after=12) for symbol in ("ethusdt", "solusdt"))
+    holes = Fault(Drop(), DEPTHS, after=8), *others
     async with feeding(frames, *holes, Fault(refusal, DEPTH_REQUESTS, after=1), speed=4) as running:
         await running.until_played()
         await running.check_all()
         requests = running.injector.requests
-        assert [running.record.tale(symbol, Kind.BOOK) for symbol in (STRUCK, BESIDE)] == [["LIVE", *RESYNC]] * 2
+        assert [running.record.tale(symbol, Kind.BOOK) for symbol in (STRUCK, BESIDE, APART)] == [["LIVE", *RESYNC]] * 3
     refused = next(request for request in requests if request.status == status)
     later = [request.at_s for request in requests if request.at_s > refused.at_s and "limit=1000" in request.target]
-    assert len(later) == 2
+    assert len(later) == 3
     assert min(later) - refused.at_s >= wait_s
 
 
