@@ -56,6 +56,7 @@ def _findings(ctx: click.Context) -> Iterator[Finding]:
     yield from _feeds(loaded)
     yield from _tls(loaded.value)
     yield from _ports(loaded.value)
+    yield _data_dir(loaded)
     yield from _log_file(loaded.value)
 
 
@@ -124,6 +125,20 @@ def _ports(config: Config) -> Iterator[Finding]:
             yield Finding(f"{what} on {host}:{port}")
     for sock in held:
         sock.close()
+
+
+def _data_dir(loaded: LoadedConfig) -> Finding:
+    """Nothing is made; where there is none yet, it is asked of where it would be made."""
+    from raven.cli.serve import data_dir
+    from raven.store import has_room
+
+    path = data_dir(loaded).absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        room = has_room(there)
+    except RavenError as error:
+        return Finding(f"data directory {path}", str(error))
+    return Finding(f"data directory {path}", "" if room else "its disk is full, and nothing is kept before there is room")
 
 
 def _log_file(config: Config) -> Iterator[Finding]:

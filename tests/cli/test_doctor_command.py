@@ -9,6 +9,7 @@ import pytest
 
 from raven.cli import main
 from raven.ops.sockets import bind_socket
+from tests.disks import fill, small_tmpfs
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 FREE = "[server]\nport = 0\n[health]\nport = 0\n[metrics]\nport = 0\n"
@@ -26,8 +27,29 @@ def test_all_is_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     words = [line.split()[1] for line in lines]
     assert words[0] == "Python"
-    assert words[-6:] == ["config:", "feeds:", "gRPC", "health", "metrics", "log"]
-    assert not (here / "raven.log").exists()
+    assert words[-6:] == ["feeds:", "gRPC", "health", "metrics", "data", "log"]
+    assert sorted(file.name for file in here.iterdir()) == ["raven.toml"]
+
+
+def test_a_data_directory_that_may_not_be_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "file").write_text("")
+    (here / "raven.toml").write_text(FREE + f"[data]\ndir = '{here / 'file'}'\n")
+    code, lines = doctor(capsys)
+    assert code == 1
+    (bad,) = [line for line in lines if line.startswith("✗")]
+    assert bad.startswith(
+        f"✗ data directory {here / 'file'}: data.dir: {here / 'file'} cannot be used: Not a directory; valid: a"
+    )
+
+
+def test_a_data_directory_on_a_full_disk(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with small_tmpfs(here / "disk", 64) as disk:
+        fill(disk)
+        (here / "raven.toml").write_text(FREE + f"[data]\ndir = '{disk / 'data'}'\n")
+        code, lines = doctor(capsys)
+    assert code == 1
+    (bad,) = [line for line in lines if line.startswith("✗")]
+    assert bad.startswith(f"✗ data directory {disk / 'data'}: its disk is full")
 
 
 def test_a_taken_port(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
