@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -15,6 +16,18 @@ from raven.grpc import GrpcConfig
 from raven.model.events import Flag, Trade
 from raven.model.topic import Kind, Topic
 from tests.grpc.serving import Call, Serving, serving, subscription
+from tests.grpc.strangers.stranger import (
+    DATA,
+    EMPTY_MESSAGE,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    NO_ERROR,
+    STREAM,
+    frame,
+    guest,
+    reset,
+)
 
 CONTROL = "/raven.v1.ControlService/"
 TRADE = Topic("sim", "BTC-USDT", Kind.TRADE)
@@ -143,6 +156,25 @@ class TestDraining:
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             call.half_close()
             call.cancel()
+
+    async def test_fault_20_a_connection_hears_goaway_twice(self) -> None:
+        """First that the next calls are wanted elsewhere, while those that run go on; at the end which ones were taken."""
+        async with AsyncExitStack() as running, AsyncExitStack() as connected:
+            raven = await running.enter_async_context(serving(TOPICS))
+            one = await connected.enter_async_context(guest(raven.port))
+            await one.send(one.call(1, STREAM))
+            await one.read_until(HEADERS, 1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(raven.server.drain, 60.0)
+                await one.read_until(GOAWAY)
+                await one.send(one.call(3), frame(DATA, END_STREAM, 3, EMPTY_MESSAGE))
+                await one.read_until(HEADERS, 3, END_STREAM)
+                await one.send(reset(1))  # the last client leaves
+            await running.aclose()
+            await one.read_to_end()
+        said = [(found.payload[:4], found.payload[4:8]) for found in one.frames if found.type == GOAWAY]
+        no_error = NO_ERROR.to_bytes(4, "big")
+        assert said == [((2**31 - 1).to_bytes(4, "big"), no_error), ((3).to_bytes(4, "big"), no_error)]
 
     async def test_an_operator_asks_for_it(self) -> None:
         async with serving(TOPICS) as raven, raven.client() as client:

@@ -124,7 +124,7 @@ async def test_heartbeats_come_without_traffic() -> None:
         assert beats[0].ping_id == 0
 
 
-async def test_a_half_closed_stream_goes_on() -> None:
+async def test_fault_14_a_half_closed_stream_goes_on_and_ends_well_when_the_server_goes() -> None:
     async with serving(TOPICS) as raven, raven.client() as client:
         call = client.stream()
         call.send(subscribe=v1.SubscribeRequest(subscriptions=[subscription("sim/BTC-USDT", v1.Kind.TRADE)]))
@@ -133,6 +133,11 @@ async def test_a_half_closed_stream_goes_on() -> None:
         await call.receive_events(1)
         raven.publish(*trades(1, 1))
         assert [e.sequence for e in await call.receive_events(2)] == [1, 2]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raven.server.drain, 0.2)
+            assert (await call.receive_control("goodbye")).reason == v1.GoodbyeReason.DRAINED
+        assert await call.outcome() == ("OK", "")
+        assert not len(raven.broker.clients)
 
 
 async def test_a_client_that_cancels_leaves_nothing_behind() -> None:
