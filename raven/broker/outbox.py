@@ -484,6 +484,11 @@ class Outbox:
         self._drops.clear()
         self._events = self.bytes_queued = self._controls_bytes = 0
 
+    def let_go(self) -> None:
+        """The client is gone: refer to nothing that refers back, so that its memory is free at once, by reference counts."""
+        self.writer = self.on_pressure = None
+        self.place = bytes
+
     def flush(self) -> None:
         """Have the writer take what it can."""
         self._settle()

@@ -243,6 +243,9 @@ class Calls(grpclib.server.Handler):
             log.debug("a call ended with its client", error=f"{type(error).__name__}: {error}")
         except Exception:
             log.exception("a call broke")
+        finally:
+            if stream.wrapper is not None:
+                stream.wrapper._error = None  # noqa: SLF001  whose traceback has the frames that hold the wrapper
 
     async def _answer(self, stream: RavenStream, headers: Headers) -> None:
         try:

@@ -51,6 +51,14 @@ _PING_ACK = b"\0\0\x08\x06\x01\0\0\0\0"
 Spend = Callable[[str, float], None]
 
 
+def _spend_nothing(_name: str, _amount: float) -> None:
+    """Of a connection that is over."""
+
+
+def _do_nothing() -> None:
+    """When a connection is over."""
+
+
 class ThriftyEncoder(Encoder):
     """Compresses headers with a table that a client cannot make large."""
 
@@ -118,6 +126,11 @@ class ServerConnection(H2Connection):
     def bytes_sent(self) -> int:
         """Of DATA, ever. The stream writers write around h2, and keep its windows true: so this is."""
         return self._opened_bytes - self.outbound_flow_control_window
+
+    def let_go(self) -> None:
+        """The connection is over: refer to its owner no more, so that both are free at once, by reference counts."""
+        self._spend = _spend_nothing
+        self._answered = _do_nothing
 
     # ---- what comes
 

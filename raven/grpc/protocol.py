@@ -13,6 +13,7 @@ import time
 from asyncio import BaseTransport, BufferedProtocol, TimerHandle, Transport, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Protocol, cast
 
 import structlog
@@ -49,6 +50,7 @@ from raven.grpc.limits import (
     ConnectionLimits,
     Offence,
 )
+from raven.grpc.sending import let_go
 
 __all__ = ["ConnectionObserver", "RavenConnection", "RavenProtocol", "Writer"]
 
@@ -56,6 +58,9 @@ log = structlog.stdlib.get_logger("raven.grpc")
 
 GRPC_MESSAGE_BYTES_MIN = 5
 """DATA that is shorter holds not even the prefix of a message."""
+
+EXTENSIONS_MAX = 6
+"""So often a handshake is given its time anew, if at the end of it there is something that we have not read yet."""
 
 NO_ERROR = bytes(4)
 PING_PAYLOAD = b"raven-ok"
@@ -117,6 +122,7 @@ class RavenProtocol(H2Protocol, BufferedProtocol):
         self._timer: TimerHandle | None = None
         self._ready = False  # the client's preface and SETTINGS are there
         self._waiting = False  # frames are left for the next turn
+        self._extensions = 0  # of the time for the handshake
         self._discarded = -1  # bytes since it was told to go; -1 = it was not
         self._asked_at = 0.0
         self._sent_at_ping = 0  # bytes of DATA that had been sent when the last one came
@@ -169,6 +175,9 @@ class RavenProtocol(H2Protocol, BufferedProtocol):
         self.processor.close("Connection lost")
         reason, text = self._ending or (("client", "") if exc is None else ("lost", str(exc)))
         self._observer.connection_closed(self, reason, text)
+        self.connection.h2.let_go()
+        if self._transport is not None:
+            let_go(self._transport)
 
     # ---- what comes
 
@@ -339,8 +348,20 @@ class RavenProtocol(H2Protocol, BufferedProtocol):
             self._transport.abort()
 
     def _give_up_waiting(self) -> None:
+        if self._waits_unread() and self._extensions < EXTENSIONS_MAX:  # it is we who are behind
+            self._extensions += 1
+            self._timer = self._loop.call_later(self._limits.handshake_s, self._give_up_waiting)
+            return
         seconds = self._limits.handshake_s
         self._end(Offence("handshake_timeout", f"no SETTINGS within {seconds:g} s", ErrorCodes.SETTINGS_TIMEOUT))
+
+    def _waits_unread(self) -> bool:
+        """Whether bytes have come that we have not read yet: with thousands of clients that come at once, for seconds."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        with DefaultSelector() as selector:
+            selector.register(self._transport.get_extra_info("socket"), EVENT_READ)
+            return bool(selector.select(0))
 
     def _end(self, offence: Offence) -> None:
         """Tell the client why it must go, and see to it that it hears that.

@@ -11,7 +11,7 @@ from asyncio import Transport, selector_events, sslproto
 from collections.abc import Callable, Sized
 from ssl import SSLError
 
-__all__ = ["open_way"]
+__all__ = ["let_go", "open_way"]
 
 NOTHING: tuple[()] = ()
 Write = Callable[[bytes], None]
@@ -27,6 +27,16 @@ def open_way(transport: Transport) -> tuple[Write, Sized]:
     if isinstance(transport, sslproto._SSLProtocolTransport):  # noqa: SLF001
         return _into_tls(transport), NOTHING
     return _through(transport), NOTHING
+
+
+def let_go(transport: Transport) -> None:
+    """A connection is over: a transport of asyncio refers to itself, and would wait for the garbage collector."""
+    if isinstance(transport, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
+        transport._read_ready_cb = _do_nothing  # noqa: SLF001
+
+
+def _do_nothing() -> None:
+    """When bytes come behind the end."""
 
 
 def _through(transport: Transport) -> Write:

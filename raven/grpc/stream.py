@@ -215,6 +215,7 @@ class Call:
         """The call is over."""
         self._broker.clients.detach(self.client)
         self._writer.close()
+        self.client.outbox.let_go()
 
     def watch(self, messages: Sequence[v1.Subscription]) -> None:
         """Take all subscriptions, or none.

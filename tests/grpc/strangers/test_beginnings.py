@@ -102,3 +102,14 @@ async def test_a_greeting_in_pieces_is_a_greeting(raven: Serving) -> None:
             await one.send(bytes([byte]))
             await trio.sleep(0.001)
         assert await one.is_heard()
+
+
+async def test_a_handshake_that_we_are_late_to_read_is_taken(raven: Serving) -> None:
+    """A crowd that comes at once keeps the loop busy for longer than a handshake may take: that is not the client's doing."""
+    async with stranger(raven.port) as one:
+        await gone(raven, 1)  # it is there
+        (protocol,) = raven.server._connections
+        one.stream.socket._sock.send(PREFACE + frame(SETTINGS))  # type: ignore[attr-defined]  # and nobody else has a turn
+        protocol._give_up_waiting()
+        assert await one.is_heard()
+        assert one.goaway is None
