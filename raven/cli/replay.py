@@ -178,9 +178,8 @@ def _progress_line(progress: Progress, options: ReplayOptions, rate: float) -> s
 
 
 def _result(progress: Progress) -> str:
-    lines = [
-        f"{progress.events:,} events were told" + ("" if progress.phase == "over" else f", up to {_clock(progress.at_ns)}")
-    ]
+    to_the_end = progress.phase == "over" or not progress.at_ns
+    lines = [f"{progress.events:,} events were told" + ("" if to_the_end else f", up to {_clock(progress.at_ns)}")]
     if progress.skipped.get("no book"):
         lines.append(f"  {progress.skipped['no book']:,} changes of books were not, because the whole book was not kept")
     if progress.skipped.get("unknown"):
