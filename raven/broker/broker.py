@@ -189,9 +189,15 @@ class Broker:
         except _UNENCODABLE as error:
             self._refuse_event(state, event, error)
             return
-        state.keep(event)
-        book = state.book
-        if book.crossed:  # type: ignore[union-attr]  # who calls has looked
+        book, payload = state.book, event.payload
+        assert book is not None  # who calls has looked
+        if payload.__class__ is BookDelta:
+            doubtful = book.apply(payload)
+            state.last = event
+        else:
+            doubtful = True
+            state.keep(event)
+        if doubtful and book.crossed:
             event.flags |= Flag.SUSPECT_VALUE
             element = state.encoder.encode(event, state.sequence + 1)
             self._count_crossed(state, event)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from raven.model.events import BookDelta, BookSnapshot
@@ -20,7 +20,7 @@ __all__ = ["OrderBook"]
 NEAR_LEVELS = 64
 """Levels of a side that are taken as near when none is left, or too many are."""
 
-NEAR_LEVELS_MAX = 256
+NEAR_LEVELS_MAX = 128
 """Near levels of a side; one more and the outer ones go behind the edge. Many cost a look, few cost a new choice of them."""
 
 UNSEEN_MAX = 64
@@ -47,14 +47,31 @@ class OrderBook:
         self.venue_sequence = snapshot.venue_sequence
         self.depth_limit = snapshot.depth_limit
 
-    def apply(self, delta: BookDelta) -> None:
-        """Set each level of `delta` to its new size; size 0 removes it, and removing what is not there is nothing."""
-        if delta.bid_price:
-            self._bids.set(delta.bid_price, delta.bid_size)
-        if delta.ask_price:
-            self._asks.set(delta.ask_price, delta.ask_size)
+    def apply(self, delta: BookDelta) -> bool:
+        """Set each level of `delta` to its new size; size 0 removes it, and removing what is not there is nothing. Of a price
+        that is there more than once the last counts.
+
+        Returns:
+            Whether the book may be crossed now; False proves that it is not.
+
+        Raises:
+            ValueError: a side has more prices than sizes, or fewer.
+        """
+        bids, asks, prices = self._bids, self._asks, delta.bid_price
+        if prices:
+            if bids.order is None:
+                bids.set_unordered(prices, delta.bid_size)
+            else:
+                bids.set_in_order(prices, delta.bid_size)
+        prices = delta.ask_price
+        if prices:
+            if asks.order is None:
+                asks.set_unordered(prices, delta.ask_size)
+            else:
+                asks.set_in_order(prices, delta.ask_size)
         if delta.venue_sequence:
             self.venue_sequence = delta.venue_sequence
+        return bids.bound >= asks.bound
 
     @property
     def crossed(self) -> bool:
@@ -109,7 +126,7 @@ class OrderBook:
 class _Side(abc.ABC):
     """Bids or asks. Every near price is better than `edge`, and none behind it is; none at all is better than `bound`."""
 
-    __slots__ = ("_edge", "_far", "_near", "_order", "_reach", "_unseen", "bound")
+    __slots__ = ("_edge", "_far", "_near", "_reach", "_unseen", "bound", "order")
 
     worst: float
     """Worse than any price."""
@@ -117,28 +134,22 @@ class _Side(abc.ABC):
     def __init__(self, prices: Sequence[float] = (), sizes: Sequence[float] = ()) -> None:
         self.bound = self._edge = self.worst
         self._reach = 0.0  # from the best level to the edge, when that was drawn
-        self._order: list[float] | None = None  # the near prices, ascending, as long as someone looks
+        self.order: list[float] | None = None  # the near prices, ascending, as long as someone looks
         self._unseen = 0  # deltas since someone looked
         self._near: dict[float, float] = {}
         self._far = {price: size for price, size in zip(prices, sizes, strict=True) if size}
         self._choose(NEAR_LEVELS)
 
-    def set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
-        """Size 0 removes a level. Of a price that is there more than once the last counts."""
-        if self._order is None:
-            self._set(prices, sizes)
-        else:
-            self._set_in_order(self._order, prices, sizes)
-        if len(self._near) > NEAR_LEVELS_MAX:
-            self._spill()
-
     @abc.abstractmethod
-    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
-        """Without an order: what a price costs here is what a delta costs."""
+    def set_unordered(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """Set levels while there is no order: what a price costs here is what a delta costs."""
 
-    def _set_in_order(self, order: list[float], prices: Sequence[float], sizes: Sequence[float]) -> None:
-        """With the order kept up, which someone looks at after each delta."""
-        near, far = self._near, self._far
+    def set_in_order(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """The same with the order kept up, which someone looks at after each delta."""
+        if len(prices) != len(sizes):
+            raise ValueError(f"{len(prices)} prices and {len(sizes)} sizes")
+        near, far, order = self._near, self._far, self.order
+        assert order is not None
         low, high = sorted((self._edge, -self.worst))
         try:
             for price, size in zip(prices, sizes, strict=True):
@@ -157,7 +168,9 @@ class _Side(abc.ABC):
             self.bound = self._first(order, 1)[0] if order else self._edge
         self._unseen += 1
         if self._unseen > UNSEEN_MAX:
-            self._order = None
+            self.order = None
+        if len(near) > NEAR_LEVELS_MAX:
+            self._spill()
 
     @abc.abstractmethod
     def _first(self, order: list[float], count: int) -> list[float]:
@@ -167,11 +180,15 @@ class _Side(abc.ABC):
     def _beyond(self, edge: float) -> list[float]:
         """The prices behind the present edge that are better than a new one, ascending."""
 
+    @abc.abstractmethod
+    def _best(self, prices: Iterable[float]) -> float:
+        """The best of some prices."""
+
     def tighten(self) -> float:
         """Make `bound` the best price, and return it. It costs a look at the near levels, if the best one has gone since."""
         if self.bound not in self._near:
             if self._near:
-                self.bound = self._first(sorted(self._near), 1)[0]
+                self.bound = self._best(self._near)
             else:
                 self._refill()
         return self.bound
@@ -181,12 +198,12 @@ class _Side(abc.ABC):
         if len(self._near) < depth <= NEAR_LEVELS_MAX // 2 and self._far:
             self._choose(max(NEAR_LEVELS, 2 * depth))
         self._unseen = 0
-        if self._order is None:
-            self._order = sorted(self._near)
+        if self.order is None:
+            self.order = sorted(self._near)
         if depth and depth <= len(self._near):
-            prices = self._first(self._order, depth)
+            prices = self._first(self.order, depth)
             return prices, list(map(self._near.__getitem__, prices))
-        prices = (self._first(self._order, 0) + self._first(sorted(self._far), 0))[: depth or None]
+        prices = (self._first(self.order, 0) + self._first(sorted(self._far), 0))[: depth or None]
         return prices, list(map(self.levels().__getitem__, prices))
 
     def levels(self) -> dict[float, float]:
@@ -203,7 +220,7 @@ class _Side(abc.ABC):
         near = prices[:count]
         self._near = {price: levels.pop(price) for price in near}
         self._far = levels
-        self._order = None
+        self.order = None
         self._edge = prices[count] if levels else self.worst
         self._reach = self._edge - near[0] if levels else 0.0
         self.bound = near[0] if near else self.worst
@@ -216,14 +233,14 @@ class _Side(abc.ABC):
             self._choose(NEAR_LEVELS)
             return
         self._near = {price: self._far.pop(price) for price in near}
-        self._order, self._edge, self.bound = None, edge, self._first(near, 1)[0]
+        self.order, self._edge, self.bound = None, edge, self._first(near, 1)[0]
 
     def _spill(self) -> None:
         """Put all but the best near levels behind the edge."""
         prices = self._first(sorted(self._near), 0)
         outer = prices[NEAR_LEVELS:]
         self._far.update((price, self._near.pop(price)) for price in outer)
-        self._order, self._edge = None, outer[0]
+        self.order, self._edge = None, outer[0]
 
 
 class _Bids(_Side):
@@ -231,10 +248,12 @@ class _Bids(_Side):
 
     worst = -inf
 
-    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+    def set_unordered(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        if len(prices) != len(sizes):
+            raise ValueError(f"{len(prices)} prices and {len(sizes)} sizes")
         near, far, edge, bound = self._near, self._far, self._edge, self.bound
         try:
-            for price, size in zip(prices, sizes, strict=True):
+            for price, size in zip(prices, sizes):  # noqa: B905  it was looked at; saying it here costs a tenth more
                 if price > edge:
                     if size:
                         near[price] = size
@@ -248,6 +267,11 @@ class _Bids(_Side):
                     far.pop(price, None)
         finally:
             self.bound = bound
+        if len(near) > NEAR_LEVELS_MAX:
+            self._spill()
+
+    def _best(self, prices: Iterable[float]) -> float:
+        return max(prices)
 
     def _first(self, order: list[float], count: int) -> list[float]:
         prices = order[-count:]
@@ -263,11 +287,13 @@ class _Asks(_Side):
 
     worst = inf
 
-    def _set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+    def set_unordered(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
         """As of bids, with the comparisons the other way round: one function for both would cost what is saved here."""
+        if len(prices) != len(sizes):
+            raise ValueError(f"{len(prices)} prices and {len(sizes)} sizes")
         near, far, edge, bound = self._near, self._far, self._edge, self.bound
         try:
-            for price, size in zip(prices, sizes, strict=True):
+            for price, size in zip(prices, sizes):  # noqa: B905  it was looked at; saying it here costs a tenth more
                 if price < edge:
                     if size:
                         near[price] = size
@@ -281,6 +307,11 @@ class _Asks(_Side):
                     far.pop(price, None)
         finally:
             self.bound = bound
+        if len(near) > NEAR_LEVELS_MAX:
+            self._spill()
+
+    def _best(self, prices: Iterable[float]) -> float:
+        return min(prices)
 
     def _first(self, order: list[float], count: int) -> list[float]:
         return order[: count or None]
