@@ -63,10 +63,24 @@ def load_adapter(name: str, points: Iterable[EntryPoint] | None = None) -> Adapt
 
 
 def check_adapter(entry: AdapterEntry) -> Adapter:
-    """Import `entry` and hold it against the contract.
+    """Import `entry` and hold it against what a server needs of it.
 
     Raises:
         AdapterRefused: it cannot be used; says why.
+    """
+    adapter = import_adapter(entry)
+    if not (isinstance(adapter.options_type, type) and attrs.has(adapter.options_type)):
+        raise AdapterRefused(
+            f"adapter {entry.name!r} of {entry.distribution}: the options_type of {entry.target} is no attrs class"
+        )
+    return adapter
+
+
+def import_adapter(entry: AdapterEntry) -> Adapter:
+    """The adapter at `entry`, one with the contract's own parts, for those who look at the rest themselves.
+
+    Raises:
+        AdapterRefused: it is none; says why.
     """
     if entry.rivals:
         packages = ", ".join((entry.distribution, *entry.rivals))
@@ -90,10 +104,6 @@ def check_adapter(entry: AdapterEntry) -> Adapter:
         raise AdapterRefused(f"adapter {entry.name!r} of {entry.distribution}: {entry.target} is no raven.adapter.Adapter")
     if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
         raise AdapterRefused(f"adapter {entry.name!r} of {entry.distribution}: {entry.target} declares no capabilities")
-    if not (isinstance(adapter.options_type, type) and attrs.has(adapter.options_type)):
-        raise AdapterRefused(
-            f"adapter {entry.name!r} of {entry.distribution}: the options_type of {entry.target} is no attrs class"
-        )
     return adapter
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from raven.adapter import GROUP, AdapterEntry, find_adapters
-from raven.adapter.registry import check_adapter as load_entry
+from raven.adapter.registry import import_adapter
 from raven.errors import AdapterFault, AdapterNotFound, FrameError, nearest
 from raven.testing import behaviour, declared, resilience, statuses, subscriptions
 from raven.testing.driver import Step, events_of, open_session, raised
@@ -99,7 +99,7 @@ def check_adapter_package(name: str, points: Sequence[EntryPoint] | None = None)
         AdapterRefused: it, or its kit, cannot be used; says why.
     """
     entry = _entry(name, points)
-    subject = Subject(name, load_entry(entry), find_kit(name, points))
+    subject = Subject(name, import_adapter(entry), find_kit(name, points))
     return check_subject(subject, f"{entry.distribution} {entry.version}")
 
 
