@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from raven.adapter import Established, Event, Kind, Output, Reconnect, Refused, Resync, Topic
 from raven.model.events import Quote, Side, StatusCause, Trade
@@ -245,10 +246,10 @@ def test_events_are_named_in_a_few_words() -> None:
     assert event_difference([], [trade]) == "event 0 should be none and is Trade of toy/BTC-USD/trade"
     expected = "event 1 should be Trade of toy/BTC-USD/trade and is Quote of toy/BTC-USD/trade"
     assert event_difference([trade, trade], [trade, quote]) == expected
-    assert event_difference([trade], [attrs.evolve(trade, venue_ts_ns=9)]) == (
+    assert event_difference([trade], [replace(trade, venue_ts_ns=9)]) == (
         "event 0, Trade of toy/BTC-USD/trade: venue_ts_ns should be None and is 9"
     )
-    snapshot = attrs.evolve(EVENTS[0], payload=attrs.evolve(EVENTS[0].payload, bid_price=(63999.5,)))
+    snapshot = replace(EVENTS[0], payload=replace(EVENTS[0].payload, bid_price=(63999.5,)))
     assert event_difference([EVENTS[0]], [snapshot]) == (
         "event 0, BookSnapshot of toy/BTC-USD/book: payload.bid_price[0] should be 63999.0 and is 63999.5"
     )
