@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 from raven.errors import StartupError, StoreError
 from raven.model import events as model
@@ -165,7 +166,7 @@ async def test_ranges_by_either_clock(server: InfluxServer, database: str, tmp_p
     blocks = []
     for number in range(50):
         at = START_NS + number * SECOND_NS
-        made = [attrs.evolve(each, venue_ts_ns=at - 3_600 * SECOND_NS) for each in trades(10, at, SECOND_NS // 10)]
+        made = [replace(each, venue_ts_ns=at - 3_600 * SECOND_NS) for each in trades(10, at, SECOND_NS // 10)]
         blocks.append(block_of(TRADES, made, number * 10 + 1))
     async with opened(tmp_path, server.config(database)) as history:
         await write(history, blocks)
