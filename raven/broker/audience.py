@@ -16,6 +16,10 @@ from raven.codec.encoder import SENT_TS_SIZE, sent_ts
 __all__ = ["Audience", "Audiences"]
 
 
+Send = Callable[[bytes, dict[int, bytes]], bool]
+"""`OutboxWriter.send` of one client."""
+
+
 class Audience:
     """The clients of one set of topics.
 
@@ -29,7 +33,7 @@ class Audience:
     def __init__(self, topics: frozenset[TopicState], now_ns: Callable[[], int], dirty: list[Audience]) -> None:
         self.topics = topics
         self.pending: list[bytes] = []
-        self.ready: dict[Outbox, None] = {}  # ordered, and quick to leave
+        self.ready: dict[Outbox, Send] = {}  # ordered, and quick to leave
         self.behind: dict[Outbox, None] = {}
         self.dirty = False
         self._sent = Tally()  # to each of those who are ready
@@ -77,8 +81,8 @@ class Audience:
         sent.bytes += len(message)
         sent.messages += 1
         late = None
-        for outbox in self.ready:
-            if not outbox.writer.send(message, shared):  # type: ignore[union-attr]  # one without a writer is behind
+        for outbox, send in self.ready.items():
+            if not send(message, shared):
                 late = [outbox] if late is None else [*late, outbox]
         for outbox in late or ():
             outbox.fall_behind(rest)
@@ -110,7 +114,8 @@ class Audience:
         self._make_ready(outbox)
 
     def _make_ready(self, outbox: Outbox) -> None:
-        self.ready[outbox] = None
+        assert outbox.writer is not None  # one without a writer is behind
+        self.ready[outbox] = outbox.writer.send
         outbox.share(self._sent)
 
 

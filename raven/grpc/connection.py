@@ -42,6 +42,17 @@ class WriteGate(asyncio.Event):
     """Whether the socket takes more; behind the end of a connection, which its transport may outlive, it never does."""
 
     left = False
+    open = False  # as `is_set`, for those who ask before each message
+
+    def set(self) -> None:
+        """The socket takes more."""
+        super().set()
+        self.open = True
+
+    def clear(self) -> None:
+        """It does not."""
+        super().clear()
+        self.open = False
 
     def leave(self) -> None:
         """The end. Who waits is told."""

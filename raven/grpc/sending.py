@@ -9,24 +9,48 @@ from __future__ import annotations
 
 from asyncio import Transport, selector_events, sslproto
 from collections.abc import Callable, Sized
+from functools import partial
 from ssl import SSLError
+from typing import Any
 
 __all__ = ["let_go", "open_way"]
 
 NOTHING: tuple[()] = ()
-Write = Callable[[bytes], None]
+Bytes = bytes | memoryview
+Send = Callable[[Bytes], int]
+Write = Callable[[Bytes], None]
 
 
-def open_way(transport: Transport) -> tuple[Write, Sized]:
-    """How to write to a connection, and what is held back by its transport, which is to be empty when that is used.
+def open_way(transport: Transport) -> tuple[Send | None, Write, Sized]:
+    """How to write to a connection.
 
-    A write raises nothing for the peer's sake: its transport finds out what is wrong, and ends the connection.
+    Returns:
+        The socket's own `send`, which may take less than all, and raises OSError where it takes nothing: what is left goes to
+        the second. None where there is no such way.
+        What takes everything, and raises nothing for the peer's sake: the transport finds out what is wrong, and ends the
+        connection.
+        What is held back by the transport, which is to be empty when either is used.
     """
     if isinstance(transport, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
-        return _into_socket(transport), transport._buffer  # noqa: SLF001
+        if transport._sock is not None:  # noqa: SLF001  else it is over already
+            return transport._sock.send, transport.write, transport._buffer  # noqa: SLF001
     if isinstance(transport, sslproto._SSLProtocolTransport):  # noqa: SLF001
-        return _into_tls(transport), NOTHING
-    return _through(transport), NOTHING
+        return None, _into_tls(transport), NOTHING
+    return None, _through(transport), NOTHING
+
+
+def _send_encrypted(protocol: Any, read: Callable[[], bytes], send: Send, held: Sized) -> None:
+    """What was encrypted goes into the socket, if nothing is held back in front of it; else the protocol's own way."""
+    if not held and not protocol._ssl_writing_paused:  # noqa: SLF001
+        data = read()
+        try:
+            sent = send(data)
+        except OSError:  # full, or broken: the transport will see
+            sent = 0
+        if sent == len(data):
+            return
+        protocol._transport.write(memoryview(data)[sent:])  # noqa: SLF001
+    protocol._process_outgoing()  # noqa: SLF001  which also says when it holds too much
 
 
 def let_go(transport: Transport) -> None:
@@ -40,34 +64,22 @@ def _do_nothing() -> None:
 
 
 def _through(transport: Transport) -> Write:
-    def write_while_open(data: bytes) -> None:
+    def write_while_open(data: Bytes) -> None:
         if not transport.is_closing():
             transport.write(data)
 
     return write_while_open
 
 
-def _into_socket(transport: Transport) -> Write:
-    send, write = transport._sock.send, transport.write  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def write_directly(data: bytes) -> None:
-        try:
-            sent = send(data)
-        except OSError:  # full, or broken: it will see
-            write(data)
-            return
-        if sent < len(data):
-            write(memoryview(data)[sent:])
-
-    return write_directly
-
-
 def _into_tls(transport: Transport) -> Write:
     protocol, write = transport._ssl_protocol, transport.write  # type: ignore[attr-defined]  # noqa: SLF001
     wrapped = sslproto.SSLProtocolState.WRAPPED
     encrypt, send_encrypted = protocol._sslobj.write, protocol._process_outgoing  # noqa: SLF001
+    below = protocol._transport  # noqa: SLF001
+    if isinstance(below, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
+        send_encrypted = partial(_send_encrypted, protocol, protocol._outgoing.read, below._sock.send, below._buffer)  # noqa: SLF001
 
-    def write_directly(data: bytes) -> None:
+    def write_directly(data: Bytes) -> None:
         if protocol._write_backlog or protocol._state is not wrapped:  # noqa: SLF001
             write(data)
             return

@@ -49,6 +49,7 @@ class StreamWriter:
     __slots__ = (
         "_closed",
         "_connection",
+        "_gate",
         "_h2",
         "_h2_stream",
         "_held",
@@ -57,10 +58,10 @@ class StreamWriter:
         "_now_ns",
         "_outbox",
         "_rest",
+        "_send_bytes",
         "_state",
         "_transport",
         "_write",
-        "_write_ready",
     )
 
     def __init__(self, stream: Stream, outbox: Outbox, now_ns: Callable[[], int]) -> None:
@@ -73,9 +74,9 @@ class StreamWriter:
             raise StreamTerminatedError("reset before its first message")
         self._h2_stream = self._h2.streams[self._id]
         self._transport = stream.connection._transport  # noqa: SLF001
-        self._write, self._held = open_way(self._transport)
+        self._send_bytes, self._write, self._held = open_way(self._transport)
         self._state = self._h2_stream.state_machine
-        self._write_ready = self._connection.write_ready.is_set
+        self._gate = self._connection.write_ready
         self._outbox = outbox
         self._now_ns = now_ns
         self._rest: memoryview | None = None  # of the message that is begun, with its prefix
@@ -95,7 +96,7 @@ class StreamWriter:
             and size <= stream.outbound_flow_control_window
             and size <= h2.max_outbound_frame_size
             and not self._held
-            and self._write_ready()
+            and self._gate.open
             and not self._closed
             and self._state.state is not _CLOSED
         ):
@@ -104,7 +105,15 @@ class StreamWriter:
                 frame = shared[self._id] = _FRAME_AND_PREFIX(size >> 8, size & 255, self._id, len(message)) + message
             h2.outbound_flow_control_window -= size
             stream.outbound_flow_control_window -= size
-            self._write(frame)
+            if self._send_bytes is None:
+                self._write(frame)
+                return True
+            try:
+                sent = self._send_bytes(frame)
+            except OSError:  # full, or broken: the transport will see
+                sent = 0
+            if sent < len(frame):
+                self._write(memoryview(frame)[sent:])
             return True
         if self._gone():
             return True
@@ -113,7 +122,7 @@ class StreamWriter:
 
     def drain(self) -> bool:
         """Write what was begun, then what the outbox has, as far as it goes. See OutboxWriter."""
-        while self._write_ready() and not self._gone():
+        while self._gate.open and not self._gone():
             if self._rest is None:
                 message = self._outbox.take(sent_ts(self._now_ns()))
                 if message is None:
