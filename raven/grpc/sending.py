@@ -31,9 +31,9 @@ def open_way(transport: Transport) -> tuple[Send | None, Write, Sized]:
         connection.
         What is held back by the transport, which is to be empty when either is used.
     """
-    if isinstance(transport, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
-        if transport._sock is not None:  # noqa: SLF001  else it is over already
-            return transport._sock.send, transport.write, transport._buffer  # noqa: SLF001
+    of_socket = isinstance(transport, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]  # noqa: SLF001
+    if of_socket and transport._sock is not None:  # type: ignore[attr-defined]  # noqa: SLF001  else it is over already
+        return transport._sock.send, transport.write, transport._buffer  # type: ignore[attr-defined]  # noqa: SLF001
     if isinstance(transport, sslproto._SSLProtocolTransport):  # noqa: SLF001
         return None, _into_tls(transport), NOTHING
     return None, _through(transport), NOTHING

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from msgspec.structs import replace
@@ -331,7 +332,7 @@ async def test_a_point_of_somebody_else_is_an_error_and_no_event(server: InfluxS
 async def test_events_that_cannot_be_read_are_counted_and_stop_nobody(
     server: InfluxServer, database: str, tmp_path: Path
 ) -> None:
-    broken = replace(trades_block(1), elements=b"\x0a\xff\xff")
+    broken = attrs.evolve(trades_block(1), elements=b"\x0a\xff\xff")
     unknown_epoch = trades_block(1, epoch=2**63)
     async with opened(tmp_path, server.config(database)) as history:
         await write(history, [broken, unknown_epoch, trades_block(3)])
