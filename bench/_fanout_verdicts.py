@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from _runs import Phase
 from _verdict import Goal, Verdicts, ratios
@@ -27,7 +28,10 @@ PARTS: Mapping[str, Goal] = {  # the column's deliveries/s over raven's
     "raven, 1,000 topics mixed": Goal(0.5),
     "raven, TLS": Goal(0.5),
 }
-FIT: Mapping[str, int] = {"raven, 1 client": 1, "raven, 10 clients": 10, "raven": 100, "raven, 1,000 clients": 1000}
+FIT: Mapping[str, int] = {"raven, 1 client": 1, "raven, 10 clients": 10, "raven 5": 100, "raven, 1,000 clients": 1000}
+PLAIN = ("raven", *(f"raven {number}" for number in range(2, 6)))
+"""The same measured several times a round: the host of a machine is quicker or slower for seconds at a time, and a ratio says
+most where both were measured within a few."""
 AHEAD_NAME = ", source ahead"
 
 Runs = dict[str, list[Phase]]
@@ -47,15 +51,20 @@ def print_rates(runs: Runs) -> None:
     print()
 
 
-def judge(runs: Runs, missing: Mapping[str, str], verdicts: Verdicts) -> None:
-    """Every goal for which there is something to compare."""
-    if "raven" not in runs:
+def judge(runs: Runs, missing: Mapping[str, str], verdicts: Verdicts, order: Sequence[str]) -> None:
+    """Every goal for which there is something to compare.
+
+    Args:
+        order: of the columns in a round.
+    """
+    plain = [name for name in PLAIN if name in runs]
+    if not plain:
         return
-    ours = runs["raven"]
-    if "raven again" in runs:
-        verdicts.judge("A/A, raven again to raven", by_rate(runs["raven again"], ours))
+    for earlier, later in pairwise(plain):
+        verdicts.judge(f"A/A, {later} to {earlier}", by_rate(runs[later], runs[earlier]))
     for name, goal in GOALS.items():
         if name in runs:
+            ours = runs[nearest(name, plain, order)]
             verdicts.judge(f"raven to {name}", by_rate(ours, runs[name]), goal)
             verdicts.judge("  the same by the server's CPU time", by_cpu(ours, runs[name]))
             if busy(runs[name]) < busy(ours) - IDLE_PART:
@@ -64,12 +73,17 @@ def judge(runs: Runs, missing: Mapping[str, str], verdicts: Verdicts) -> None:
             verdicts.absent(f"raven to {name}", missing[name])
     for name, goal in PARTS.items():
         if name in runs:
-            verdicts.judge(f"{name} to raven", by_rate(runs[name], ours), goal)
+            verdicts.judge(f"{name} to raven", by_rate(runs[name], runs[nearest(name, plain, order)]), goal)
         elif name in missing:
             verdicts.absent(f"{name} to raven", missing[name])
     judge_ahead(runs, verdicts)
     judge_fit(runs, verdicts)
-    judge_pauses(ours + runs.get("raven again", []), verdicts)
+    judge_pauses([phase for name in plain for phase in runs[name]], verdicts)
+
+
+def nearest(name: str, plain: Sequence[str], order: Sequence[str]) -> str:
+    """The plain run of Raven that stands nearest to a column in a round; of two the one before it."""
+    return min(plain, key=lambda one: abs(order.index(one) - order.index(name)))
 
 
 def busy(phases: Sequence[Phase]) -> float:

@@ -43,26 +43,29 @@ class Column:
     tls: bool = False
 
 
-COLUMNS: Mapping[str, Column] = {
+COLUMNS: Mapping[str, Column] = {  # in the order of a round: each stands near a run of Raven that it is compared with
     "raven": Column("raven"),
-    "bare loop of send": Column("bare"),
     "redis": Column("redis"),
+    "raven, TLS": Column("raven", tls=True),
+    "raven 2": Column("raven"),
+    "raven, 1,000 topics mixed": Column("raven", topics=1000, mixed=True),
+    "bare loop of send": Column("bare"),
+    "raven 3": Column("raven"),
+    "raven, 1,000 topics by wildcard": Column("raven", topics=1000),
     "nats": Column("nats"),
     "grpc-go": Column("go"),
+    "raven 4": Column("raven"),
     "grpcio.aio": Column("grpcio"),
     "grpclib": Column("grpclib"),
     "grpclib, encoded once": Column("grpclib-encoded"),
-    "raven, 1,000 topics by wildcard": Column("raven", topics=1000),
-    "raven, 1,000 topics mixed": Column("raven", topics=1000, mixed=True),
-    "raven, TLS": Column("raven", tls=True),
-    "raven, 1 client": Column("raven", clients=1),
     "raven, 10 clients": Column("raven", clients=10),
+    "raven, 1 client": Column("raven", clients=1),
+    "raven 5": Column("raven"),
     "raven, 1,000 clients": Column("raven", clients=1000),
     "raven, source ahead": Column("raven", ahead=AHEAD),
-    "bare loop of send, source ahead": Column("bare", ahead=AHEAD),
     "redis, source ahead": Column("redis", ahead=AHEAD),
+    "bare loop of send, source ahead": Column("bare", ahead=AHEAD),
     "nats, source ahead": Column("nats", ahead=AHEAD),
-    "raven again": Column("raven"),
 }
 
 
@@ -154,7 +157,7 @@ def main() -> int:
     runs, missing = measure(columns, options)
     print_rates(runs)
     verdicts = Verdicts()
-    judge(runs, missing, verdicts)
+    judge(runs, missing, verdicts, list(columns))
     facts = {name: [asdict(phase) for phase in phases] for name, phases in runs.items()}
     return verdicts.write(options.results, "fanout", facts)
 
