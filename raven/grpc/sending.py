@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from asyncio import Transport, selector_events, sslproto
 from collections.abc import Callable, Sized
-from functools import partial
 from ssl import SSLError
-from typing import Any
 
 __all__ = ["let_go", "open_way"]
 
@@ -25,32 +23,48 @@ def open_way(transport: Transport) -> tuple[Send | None, Write, Sized]:
     """How to write to a connection.
 
     Returns:
-        The socket's own `send`, which may take less than all, and raises OSError where it takes nothing: what is left goes to
-        the second. None where there is no such way.
+        What may take less than all, or raise OSError where it takes nothing: what is left goes to the second. None where there
+        is no such way.
         What takes everything, and raises nothing for the peer's sake: the transport finds out what is wrong, and ends the
         connection.
-        What is held back by the transport, which is to be empty when either is used.
+        What is held back by the transport, which is to be empty when the first is used.
     """
     of_socket = isinstance(transport, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]  # noqa: SLF001
     if of_socket and transport._sock is not None:  # type: ignore[attr-defined]  # noqa: SLF001  else it is over already
         return transport._sock.send, transport.write, transport._buffer  # type: ignore[attr-defined]  # noqa: SLF001
     if isinstance(transport, sslproto._SSLProtocolTransport):  # noqa: SLF001
-        return None, _into_tls(transport), NOTHING
+        return _into_tls(transport), transport.write, NOTHING
     return None, _through(transport), NOTHING
 
 
-def _send_encrypted(protocol: Any, read: Callable[[], bytes], send: Send, held: Sized) -> None:
-    """What was encrypted goes into the socket, if nothing is held back in front of it; else the protocol's own way."""
-    if not held and not protocol._ssl_writing_paused:  # noqa: SLF001
-        data = read()
+def _into_tls(transport: Transport) -> Send | None:
+    """Encrypts, and sends what that gives, if nothing is held back on either side of it; else it takes nothing."""
+    protocol = transport._ssl_protocol  # type: ignore[attr-defined]  # noqa: SLF001
+    below, backlog = protocol._transport, protocol._write_backlog  # noqa: SLF001
+    of_socket = isinstance(below, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]  # noqa: SLF001
+    if not of_socket or below._sock is None:  # noqa: SLF001
+        return None
+    encrypt, read = protocol._sslobj._sslobj.write, protocol._outgoing.read  # noqa: SLF001  the C object itself
+    send, held, wrapped = below._sock.send, below._buffer, sslproto.SSLProtocolState.WRAPPED  # noqa: SLF001
+
+    def send_encrypted(data: Bytes) -> int:
+        if held or backlog or protocol._state is not wrapped:  # noqa: SLF001
+            return 0
         try:
-            sent = send(data)
-        except OSError:  # full, or broken: the transport will see
+            taken: int = encrypt(data)
+        except SSLError:  # the transport will see
+            return 0
+        encrypted = read()
+        try:
+            sent = send(encrypted)
+        except OSError:  # full, or broken: what is encrypted must go first, and the transport below will see
             sent = 0
-        if sent == len(data):
-            return
-        protocol._transport.write(memoryview(data)[sent:])  # noqa: SLF001
-    protocol._process_outgoing()  # noqa: SLF001  which also says when it holds too much
+        if sent < len(encrypted):
+            below.write(memoryview(encrypted)[sent:])
+            protocol._control_app_writing()  # noqa: SLF001  which says when too much is held
+        return taken
+
+    return send_encrypted
 
 
 def let_go(transport: Transport) -> None:
@@ -69,28 +83,3 @@ def _through(transport: Transport) -> Write:
             transport.write(data)
 
     return write_while_open
-
-
-def _into_tls(transport: Transport) -> Write:
-    protocol, write = transport._ssl_protocol, transport.write  # type: ignore[attr-defined]  # noqa: SLF001
-    wrapped = sslproto.SSLProtocolState.WRAPPED
-    encrypt, send_encrypted = protocol._sslobj.write, protocol._process_outgoing  # noqa: SLF001
-    below = protocol._transport  # noqa: SLF001
-    if isinstance(below, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
-        send_encrypted = partial(_send_encrypted, protocol, protocol._outgoing.read, below._sock.send, below._buffer)  # noqa: SLF001
-
-    def write_directly(data: Bytes) -> None:
-        if protocol._write_backlog or protocol._state is not wrapped:  # noqa: SLF001
-            write(data)
-            return
-        try:
-            taken = encrypt(data)
-        except SSLError:  # it will see
-            write(data)
-            return
-        if taken < len(data):
-            write(memoryview(data)[taken:])
-        else:
-            send_encrypted()
-
-    return write_directly
