@@ -136,13 +136,15 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
-    """What is killed is whole afterwards: a hundred kills where the tests do ten. And clients are told everything in
-    TORTURE_EXAMPLES=1500 runs at random of TORTURE_STEPS=40 steps, where the tests do a few that are always the same.
+    """What is killed is whole afterwards: a hundred kills where the tests do ten. Ten thousand clients that cancel in the middle
+    of an image leave nothing behind. And clients are told everything in TORTURE_EXAMPLES=1500 runs at random of
+    TORTURE_STEPS=40 steps, where the tests do a few that are always the same.
     """
     install_editable(session)
     examples = {"TORTURE_EXAMPLES": os.environ.get("TORTURE_EXAMPLES", "1500")}
-    session.run("pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_machine.py", env=examples)
     session.run("pytest", "-q", "-s", "tests/store/test_kill.py", *session.posargs, env={"TORTURE_KILLS": "100"})
+    session.run("pytest", "-q", "tests/grpc/test_slow_clients.py", "-k", "fault_15", env={"TORTURE_REPEATS": "10000"})
+    session.run("pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_machine.py", env=examples)
 
 
 @nox.session(default=False)

@@ -5,6 +5,7 @@ Named by the rows of docs/faults that they are about.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,7 @@ from raven.model.events import BookDelta, BookSnapshot, Quote, Trade
 from raven.model.topic import Kind, Topic
 from tests.grpc.serving import SERVICE, Serving, serving, subscription
 
+REPEATS = int(os.environ.get("TORTURE_REPEATS", "50"))
 TRADE = Topic("sim", "BTC-USDT", Kind.TRADE)
 QUOTE = Topic("sim", "BTC-USDT", Kind.QUOTE)
 BOOK = Topic("sim", "BTC-USDT", Kind.BOOK)
@@ -263,7 +265,7 @@ async def test_fault_15_cancelling_in_the_middle_of_an_image_leaves_nothing_behi
     async with serving(TOPICS) as raven:
         raven.publish(Event(BOOK, BookSnapshot([], [], levels, levels), 1))
         tasks = None
-        for _ in range(50):
+        for _ in range(REPEATS):
             async with sloth(raven, subscription("sim/*", v1.Kind.BOOK)) as client:
                 await client.read_until(lambda: len(client.data) > 20_000, room=False)
                 client.h2.reset_stream(1)
