@@ -136,8 +136,8 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
-    """What is killed is whole afterwards: a hundred kills where the tests do ten. Ten thousand clients that cancel in the middle
-    of an image leave nothing behind. And clients are told everything in TORTURE_EXAMPLES=1500 runs at random of
+    """What is killed is whole afterwards: a hundred kills where the tests do ten. Ten thousand clients that cancel in the
+    middle of an image leave nothing behind. And clients are told everything in TORTURE_EXAMPLES=1500 runs at random of
     TORTURE_STEPS=40 steps, where the tests do a few that are always the same.
     """
     install_editable(session)
