@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -256,26 +255,28 @@ class Calls(grpclib.server.Handler):
                 stream.reset_nowait()
             return
         async with Call(stream, request, self) as call:
-            with _expiring(stream, call.deadline):
-                await request.method.func(call)
+            await _serve_in_time(stream, call, request.method)
 
 
-@contextmanager
-def _expiring(stream: RavenStream, deadline: Deadline | None) -> Iterator[None]:
-    """What is in it ends at the deadline, or when the client goes.
+async def _serve_in_time(stream: RavenStream, call: grpclib.server.Stream[Any, Any], method: Handler) -> None:
+    """The method's code, which ends at the deadline, or when the client goes.
+
+    No context manager made of a generator: its frames would hold the exception that ends them, and a call that is over would
+    wait for the garbage collector.
 
     Raises:
         GRPCError: DEADLINE_EXCEEDED.
         StreamTerminatedError: the client has gone.
     """
+    deadline = call.deadline
     wrapper = stream.wrapper = Wrapper() if deadline is None else DeadlineWrapper()
     try:
         if deadline is None:
             with wrapper:
-                yield
+                await method.func(call)
         else:
             with cast(DeadlineWrapper, wrapper).start(deadline), wrapper:
-                yield
+                await method.func(call)
     except TimeoutError:
         if wrapper.cancelled or (deadline is not None and not deadline.time_remaining()):
             raise GRPCError(Status.DEADLINE_EXCEEDED, "the deadline of the call has passed") from None
