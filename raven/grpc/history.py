@@ -206,8 +206,18 @@ class HistoricalData:
 
 
 async def in_trio(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-    """What a function of Trio returns, from asyncio."""
-    return await trio_asyncio.trio_as_aio(function)(*arguments)
+    """What a function of Trio returns, from asyncio.
+
+    It does not come as the result of trio-asyncio's future, which refers to itself: a piece of history is a megabyte, and each
+    would wait for the garbage collector.
+    """
+    results: list[Any] = []
+
+    async def run() -> None:
+        results.append(await function(*arguments))
+
+    await trio_asyncio.trio_as_aio(run)()
+    return results.pop()
 
 
 async def _flush(history: History) -> bool:

@@ -7,11 +7,14 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
+import trio
+import trio_asyncio
 
 from raven.adapter import Established
 from raven.broker import Client, Outbox
 from raven.codec.generated.raven import v1
 from raven.grpc.calls import Call, Calls
+from raven.grpc.history import in_trio
 from raven.grpc.http2 import ServerConnection
 from raven.grpc.protocol import RavenProtocol
 from raven.grpc.writer import StreamWriter
@@ -52,3 +55,26 @@ async def test_a_client_that_has_gone_leaves_nothing() -> None:
         await gone(raven)
         await until(lambda: not len(raven.broker.clients))
         await until(lambda: all(ref() is None for ref in made))
+
+
+class Piece:
+    """Of history, say."""
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_what_comes_from_trio_is_free_when_it_is_let_go() -> None:
+    made: list[weakref.ref[Piece]] = []
+
+    async def make() -> Piece:
+        await trio.lowlevel.checkpoint()
+        piece = Piece()
+        made.append(weakref.ref(piece))
+        return piece
+
+    async def ask() -> None:
+        for _ in range(3):
+            assert isinstance(await in_trio(make), Piece)
+
+    async with trio_asyncio.open_loop():
+        await trio_asyncio.aio_as_trio(ask)()
+        assert [ref() for ref in made] == [None] * 3
