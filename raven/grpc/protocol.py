@@ -359,9 +359,12 @@ class RavenProtocol(H2Protocol, BufferedProtocol):
         """Whether bytes have come that we have not read yet: with thousands of clients that come at once, for seconds."""
         if self._transport is None or self._transport.is_closing():
             return False
-        with DefaultSelector() as selector:
-            selector.register(self._transport.get_extra_info("socket"), EVENT_READ)
-            return bool(selector.select(0))
+        try:
+            with DefaultSelector() as selector:
+                selector.register(self._transport.get_extra_info("socket"), EVENT_READ)
+                return bool(selector.select(0))
+        except OSError:  # no file descriptor is left: who wants one must go in time more than ever
+            return False
 
     def _end(self, offence: Offence) -> None:
         """Tell the client why it must go, and see to it that it hears that.

@@ -109,16 +109,22 @@ async def test_after_a_kill_the_last_values_are_there_and_marked_though_the_venu
             check_goes_on(after, await latest(channel))
 
 
-def check_marked(before: Sequence[v1.MarketEvent], after: Sequence[v1.MarketEvent]) -> None:
-    """Every topic is DOWN, and has a value that is not older than what was seen, in an epoch of its own."""
-    states = [event.status.state for event in after if event.status is not None]
-    assert states[: len(KINDS)] == [DOWN] * len(KINDS)
+def check_values(before: Sequence[v1.MarketEvent], after: Sequence[v1.MarketEvent]) -> list[v1.MarketEvent]:
+    """The value of every topic, none of which is older than what was seen, each in an epoch of its own."""
     old = {event.topic.kind: event for event in before if event.topic}
     new = {event.topic.kind: event for event in images(after) if event.topic}
     assert old.keys() == new.keys() == set(KINDS)
     for kind, event in new.items():
         assert event.received_ts_ns >= old[kind].received_ts_ns
         assert event.epoch > old[kind].epoch
+    return list(new.values())
+
+
+def check_marked(before: Sequence[v1.MarketEvent], after: Sequence[v1.MarketEvent]) -> None:
+    """Every topic is DOWN, and has a value that is not older than what was seen, in an epoch of its own."""
+    states = [event.status.state for event in after if event.status is not None]
+    assert states[: len(KINDS)] == [DOWN] * len(KINDS)
+    for event in check_values(before, after):
         assert event.sequence in (1, 2)  # DOWN, and perhaps DOWN again for another cause
         assert event.trade or event.quote or (event.book_snapshot and event.book_snapshot.bid_price)
 
@@ -192,12 +198,7 @@ async def test_a_redis_that_is_started_after_the_server_is_read_then(tmp_path: P
 def check_old(before: Sequence[v1.MarketEvent], after: Sequence[v1.MarketEvent]) -> None:
     """Every topic is DOWN and has a value that is not older than what was seen."""
     assert {event.status.state for event in after if event.status} == {DOWN}
-    old = {event.topic.kind: event for event in before if event.topic}
-    new = {event.topic.kind: event for event in images(after) if event.topic}
-    assert old.keys() == new.keys() == set(KINDS)
-    for kind, event in new.items():
-        assert event.received_ts_ns >= old[kind].received_ts_ns
-        assert event.epoch > old[kind].epoch
+    for event in check_values(before, after):
         assert event.trade or event.quote or (event.book_snapshot and event.book_snapshot.bid_price)
 
 

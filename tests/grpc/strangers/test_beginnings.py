@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import pytest
 import trio
@@ -113,3 +115,13 @@ async def test_a_handshake_that_we_are_late_to_read_is_taken(raven: Serving) -> 
         protocol._give_up_waiting()
         assert await one.is_heard()
         assert one.goaway is None
+
+
+async def test_without_a_file_descriptor_a_handshake_ends_in_its_time(raven: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("raven.grpc.protocol.DefaultSelector", none_left)
+    async with stranger(raven.port) as one:
+        await one.read_to_end()
+        assert one.goaway == (SETTINGS_TIMEOUT, "no SETTINGS within 0.4 s")
