@@ -14,12 +14,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Show all commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements.lock pyproject.toml $(wildcard adapters/*/pyproject.toml)
+$(STAMP): requirements.lock pyproject.toml $(wildcard hatch_build.py raven/speedups/*.pyx adapters/*/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "Raven needs Python 3.11, 3.12 or 3.13 and found none on PATH; try: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@$(BIN)/python -c 'from raven import speedups as s; print("The busiest steps are " + (f"in Python: {s.missing}" if s.missing else "compiled") + ".")'
 	@touch $@
 
 .PHONY: dev-setup
@@ -97,4 +98,4 @@ lock: $(STAMP) ## Write requirements.lock anew from pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and everything that was built
-	@rm -rf $(VENV) .nox dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .nox dist .pytest_cache .mypy_cache .ruff_cache .hypothesis raven/speedups/*.so

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import os
@@ -93,3 +94,17 @@ def forget_logging(level: int) -> None:
             for value in list(vars(module).values()):
                 if isinstance(value, LAZY):
                     vars(value).pop("bind", None)
+
+
+@pytest.fixture(scope="module", params=["python"] if os.environ.get("RAVEN_PURE") else ["compiled", "python"])
+def twins(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What has a twin in `raven.speedups` is tested as it is compiled, and as it is in Python."""
+    from raven import speedups
+
+    if request.param == "compiled" and speedups.compiled is None:
+        pytest.skip(f"raven.speedups is {speedups.missing}")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            for name in ("raven.model.book", "raven.codec.encoder", "raven.grpc.lane", "raven.broker.audience"):
+                patch.setattr(importlib.import_module(name), "compiled", None)
+        yield request.param

@@ -29,9 +29,9 @@ START_S = 10.0
 
 OWN_WINDOW = 16
 """Bursts: enough that a server that makes the events itself never waits for its readers."""
-MESSAGE_SERVER_WINDOW = 4
-"""Bursts: two on their way to the readers, one that the server writes, one that waits for it. With fewer it idles at times, and
-of more it joins several to one write."""
+MESSAGE_SERVER_WINDOW = 3
+"""Bursts: one on its way to the readers, one that the server writes, one that waits for it. So Redis joins as many bursts to a
+write as Raven does, one or two; with fewer it idles at times, and with four it joins two or three."""
 
 
 class PeerMissing(Exception):

@@ -71,6 +71,15 @@ class Program:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def writes(self) -> int:
+        """Calls of `write` so far, which message servers use where Raven has `send`; 0 where the system does not say."""
+        try:
+            facts = Path(f"/proc/{self.process.pid}/io").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(fact.partition(": ")[2]) for fact in facts if fact.startswith("syscw")), 0)
+
 
 def python(name: str, *arguments: object) -> list[str]:
     """The command of one of our own programs."""

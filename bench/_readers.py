@@ -15,6 +15,7 @@ import ssl
 import sys
 import time
 from collections import Counter as Counts
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = ["Readers", "quantiles"]
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 BUFFER_BYTES = 256 * 1024
+RECORD_BYTES_MAX = 16 * 1024  # RFC 8446, 5.1
 CONNECT_S = 60.0
 IN_FLIGHT_MAX = 50  # connections that are made at once; a server's backlog is finite
 QUIET_S = 5.0
@@ -36,17 +38,65 @@ SETTLED_S = 0.001
 """Latencies are worked out when nothing came for so long, so that this does not delay what follows."""
 
 
+class TlsSocket:
+    """TLS over a connected socket, which is read in large pieces: `ssl.SSLSocket` asks the system twice for each record."""
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
+        self._plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing)
+        self._encrypted = memoryview(bytearray(BUFFER_BYTES))
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                plain.sendall(self._outgoing.read())
+                self._incoming.write(plain.recv(BUFFER_BYTES))
+            else:
+                plain.sendall(self._outgoing.read())
+                break
+
+    def fileno(self) -> int:
+        """Of the socket below."""
+        return self._plain.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        """From then on."""
+        self._plain.setblocking(flag)
+
+    def sendall(self, data: bytes) -> None:
+        """Encrypted."""
+        self._tls.write(data)
+        self._plain.sendall(self._outgoing.read())
+
+    send = sendall
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """All that is there and fits; 0 at the end. Raises SSLWantReadError where there is nothing yet."""
+        size, came = 0, -1
+        with suppress(BlockingIOError):  # what came before may not have fitted
+            came = self._plain.recv_into(self._encrypted)
+            self._incoming.write(self._encrypted[:came])
+        while len(buffer) - size >= RECORD_BYTES_MAX:
+            try:
+                size += self._tls.read(len(buffer) - size, buffer[size:])
+            except ssl.SSLWantReadError:
+                break
+        if not size and came:
+            raise ssl.SSLWantReadError
+        return size
+
+
 class Reader:
     """One connection."""
 
     def __init__(self, port: int, greeting: dict[str, Any], shape: Shape, tls: ssl.SSLContext | None, receive: int) -> None:
-        self.socket = socket.socket()
+        plain = socket.socket()
         if receive:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-        self.socket.connect(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        plain.connect(("127.0.0.1", port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = plain if tls is None else TlsSocket(plain, tls)
         self._messages = greeting["messages"]
         self.counter: Counter
         if greeting["grpc"]:

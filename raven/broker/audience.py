@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from raven.broker.outbox import MESSAGE_BYTES_MAX, Outbox, Tally
+from raven.broker.outbox import MESSAGE_BYTES_MAX, Lane, Outbox, Tally
 from raven.broker.topics import TopicState
 from raven.codec.encoder import SENT_TS_SIZE, sent_ts
+from raven.speedups import compiled
 
 __all__ = ["Audience", "Audiences"]
-
-
-Send = Callable[[bytes, dict[int, bytes]], bool]
-"""`OutboxWriter.send` of one client."""
 
 
 class Audience:
@@ -33,7 +30,7 @@ class Audience:
     def __init__(self, topics: frozenset[TopicState], now_ns: Callable[[], int], dirty: list[Audience]) -> None:
         self.topics = topics
         self.pending: list[bytes] = []
-        self.ready: dict[Outbox, Send] = {}  # ordered, and quick to leave
+        self.ready: dict[Outbox, Lane] = {}  # ordered, and quick to leave
         self.behind: dict[Outbox, None] = {}
         self.dirty = False
         self._sent = Tally()  # to each of those who are ready
@@ -75,17 +72,15 @@ class Audience:
 
     def _send_message(self, message: bytes, count: int, rest: Sequence[bytes]) -> None:
         """Args: rest: what comes behind; who cannot take the whole of `message` gets it in its outbox."""
-        shared: dict[int, bytes] = {}
         sent = self._sent
         sent.events += count
         sent.bytes += len(message)
         sent.messages += 1
-        late = None
-        for outbox, send in self.ready.items():
-            if not send(message, shared):
-                late = [outbox] if late is None else [*late, outbox]
-        for outbox in late or ():
-            outbox.fall_behind(rest)
+        for outbox in _send_all(self.ready, message) if compiled is None else compiled.send_all(self.ready, message):
+            writer = outbox.writer
+            assert writer is not None  # one without a writer is behind
+            if not writer.begin(message):
+                outbox.fall_behind(rest)
 
     def add(self, outbox: Outbox) -> None:
         """One more client."""
@@ -115,8 +110,14 @@ class Audience:
 
     def _make_ready(self, outbox: Outbox) -> None:
         assert outbox.writer is not None  # one without a writer is behind
-        self.ready[outbox] = outbox.writer.send
+        self.ready[outbox] = outbox.writer.lane
         outbox.share(self._sent)
+
+
+def _send_all(lanes: dict[Outbox, Lane], message: bytes) -> Sequence[Outbox]:
+    """Write a message into each lane that takes it; those whose lanes do not. `raven.speedups` has the same, compiled."""
+    shared: dict[int, bytes] = {}
+    return [outbox for outbox, lane in lanes.items() if not lane.send(message, shared)]
 
 
 def _pieces(elements: list[bytes]) -> Iterator[list[bytes]]:

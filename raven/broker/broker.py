@@ -23,7 +23,7 @@ from raven.adapter.outputs import Catalogue, Established, Refused, Resync
 from raven.broker.clients import BrokerLimits, Clients, ClientStatistics
 from raven.broker.directory import Directory
 from raven.broker.topics import BOOK_TOP_DEPTHS, TopicState
-from raven.errors import InvalidValue
+from raven.codec.encoder import UNENCODABLE
 from raven.model.events import (
     BookDelta,
     BookSnapshot,
@@ -51,7 +51,6 @@ RING_AGING_S = 1.0
 """How often the recent events are looked through for what is too old."""
 
 _LIVE = State.LIVE
-_UNENCODABLE = (InvalidValue, KeyError, TypeError, AttributeError, OverflowError)  # what an adapter's mistakes end in
 _MARKS = frozenset({TopicStatus, Gap})  # payloads that say something about the topic
 
 log = structlog.stdlib.get_logger("raven.broker")
@@ -186,7 +185,7 @@ class Broker:
         """A change of a book: what it makes of the book is among its flags, so it is applied before it goes out."""
         try:
             element = state.encoder.encode(event, state.sequence + 1)
-        except _UNENCODABLE as error:
+        except UNENCODABLE as error:
             self._refuse_event(state, event, error)
             return
         book, payload = state.book, event.payload
@@ -227,7 +226,7 @@ class Broker:
     def _encode(self, state: TopicState, event: Event) -> bytes | None:
         try:
             return state.encoder.encode(event, state.sequence + 1)
-        except _UNENCODABLE as error:
+        except UNENCODABLE as error:
             self._refuse_event(state, event, error)
             return None
 

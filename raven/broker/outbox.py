@@ -21,7 +21,7 @@ from raven.broker.topics import TopicState
 from raven.broker.withheld import Backlog, Conflated
 from raven.model.events import Event
 
-__all__ = ["MESSAGE_BYTES_MAX", "Outbox", "OutboxLimits", "OutboxStatistics", "OutboxWriter"]
+__all__ = ["MESSAGE_BYTES_MAX", "Lane", "Outbox", "OutboxLimits", "OutboxStatistics", "OutboxWriter"]
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 """A message is at most this long, unless one event alone is longer (raven.proto, StreamMarketDataResponse)."""
@@ -78,14 +78,31 @@ class OutboxStatistics:
     events_missed: int
 
 
+class Lane(Protocol):
+    """The quick way to the client: it takes whole messages that nothing waits in front of, or does nothing.
+
+    Attributes:
+        closed: it takes nothing any more.
+    """
+
+    closed: bool
+
+    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        """Take one message; whether it did. Never blocks, never raises.
+
+        Args:
+            shared: what lanes have made of this very message for others.
+        """
+
+
 class OutboxWriter(Protocol):
     """The way to the client."""
 
-    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
-        """Take one message that nothing waits in front of; whether there is room for another. Never blocks, never raises.
+    lane: Lane
 
-        Args:
-            shared: what writers have made of this very message for others.
+    def begin(self, message: bytes) -> bool:
+        """Take one message that the lane did not, and that nothing waits in front of; whether there is room for another. Never
+        blocks, never raises.
         """
 
     def drain(self) -> bool:

@@ -18,6 +18,7 @@ from raven.cli.style import FAIL, OK
 from raven.config import Config, LoadedConfig, resolve_feeds
 from raven.errors import RavenError
 from raven.ops.sockets import bind_socket
+from raven.speedups import missing
 
 __all__ = ["doctor"]
 
@@ -46,6 +47,7 @@ def doctor(ctx: click.Context) -> int:
 
 def _findings(ctx: click.Context) -> Iterator[Finding]:
     yield _python()
+    yield _speedups()
     yield from _adapters()
     try:
         loaded = load(ctx)
@@ -69,6 +71,11 @@ def _python() -> Finding:
         else "Raven runs on Python 3.11 to 3.13: make the environment with one of them"
     )
     return Finding(found, fix)
+
+
+def _speedups() -> Finding:
+    """No reason not to start: without them the same happens, slower."""
+    return Finding("speedups: " + (f"none, Raven runs without them, slower: {missing}" if missing else "compiled"))
 
 
 def _adapters() -> Iterator[Finding]:

@@ -9,62 +9,88 @@ from __future__ import annotations
 
 from asyncio import Transport, selector_events, sslproto
 from collections.abc import Callable, Sized
-from ssl import SSLError
+from typing import Any
 
-__all__ = ["let_go", "open_way"]
+import attrs
+
+__all__ = ["Tls", "Way", "let_go", "open_way"]
 
 NOTHING: tuple[()] = ()
 Bytes = bytes | memoryview
-Send = Callable[[Bytes], int]
-Write = Callable[[Bytes], None]
 
 
-def open_way(transport: Transport) -> tuple[Send | None, Write, Sized]:
+@attrs.frozen
+class Tls:
+    """How bytes are encrypted on their way.
+
+    Args:
+        encrypt: takes bytes, and returns how many. Raises SSLError.
+        read: what that gave.
+        backlog, protocol, wrapped: bytes may be encrypted as long as the backlog is empty, and `protocol._state` is `wrapped`.
+        push: takes what is encrypted and did not go into the socket.
+    """
+
+    encrypt: Callable[[Bytes], int]
+    read: Callable[[], bytes]
+    backlog: Sized
+    protocol: Any
+    wrapped: object
+    push: Callable[[memoryview], None]
+
+
+@attrs.frozen
+class Way:
     """How to write to a connection.
 
-    Returns:
-        What may take less than all, or raise OSError where it takes nothing: what is left goes to the second. None where there
-        is no such way.
-        What takes everything, and raises nothing for the peer's sake: the transport finds out what is wrong, and ends the
-        connection.
-        What is held back by the transport, which is to be empty when the first is used.
+    Args:
+        write: takes everything, and raises nothing for the peer's sake: the transport finds out what is wrong, and ends the
+            connection.
+        held: what is held back by the transport, which is to be empty when bytes go past it.
+        send: into the socket, as much as it takes at once. Raises OSError. None = all goes through `write`.
+        fileno: of that socket; -1 when it is closed.
+        tls: what is to be done in front of that; None = nothing.
     """
-    of_socket = isinstance(transport, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]  # noqa: SLF001
-    if of_socket and transport._sock is not None:  # type: ignore[attr-defined]  # noqa: SLF001  else it is over already
-        return transport._sock.send, transport.write, transport._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+
+    write: Callable[[Bytes], None]
+    held: Sized = NOTHING
+    send: Callable[[bytes], int] | None = None
+    fileno: Callable[[], int] | None = None
+    tls: Tls | None = None
+
+
+def open_way(transport: Transport) -> Way:
+    """The shortest that there is."""
+    if (socket := _socket_of(transport)) is not None:
+        return Way(transport.write, transport._buffer, socket.send, socket.fileno)  # type: ignore[attr-defined]  # noqa: SLF001
     if isinstance(transport, sslproto._SSLProtocolTransport):  # noqa: SLF001
-        return _into_tls(transport), transport.write, NOTHING
-    return None, _through(transport), NOTHING
+        protocol: Any = transport._ssl_protocol  # noqa: SLF001
+        below = protocol._transport  # noqa: SLF001
+        if (socket := _socket_of(below)) is not None:
+            return Way(transport.write, below._buffer, socket.send, socket.fileno, _open_tls(protocol, below))  # noqa: SLF001
+        return Way(transport.write)
+    return Way(_through(transport))
 
 
-def _into_tls(transport: Transport) -> Send | None:
-    """Encrypts, and sends what that gives, if nothing is held back on either side of it; else it takes nothing."""
-    protocol = transport._ssl_protocol  # type: ignore[attr-defined]  # noqa: SLF001
-    below, backlog = protocol._transport, protocol._write_backlog  # noqa: SLF001
-    of_socket = isinstance(below, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]  # noqa: SLF001
-    if not of_socket or below._sock is None:  # noqa: SLF001
-        return None
-    encrypt, read = protocol._sslobj._sslobj.write, protocol._outgoing.read  # noqa: SLF001  the C object itself
-    send, held, wrapped = below._sock.send, below._buffer, sslproto.SSLProtocolState.WRAPPED  # noqa: SLF001
+def _socket_of(transport: Any) -> Any:
+    """The socket of asyncio's own transport; None where there is none, or it is over already."""
+    if isinstance(transport, selector_events._SelectorSocketTransport):  # type: ignore[attr-defined]  # noqa: SLF001
+        return transport._sock  # noqa: SLF001
+    return None
 
-    def send_encrypted(data: Bytes) -> int:
-        if held or backlog or protocol._state is not wrapped:  # noqa: SLF001
-            return 0
-        try:
-            taken: int = encrypt(data)
-        except SSLError:  # the transport will see
-            return 0
-        encrypted = read()
-        try:
-            sent = send(encrypted)
-        except OSError:  # full, or broken: what is encrypted must go first, and the transport below will see
-            sent = 0
-        if sent < len(encrypted):
-            below.write(memoryview(encrypted)[sent:])
-            protocol._control_app_writing()  # noqa: SLF001  which says when too much is held
-        return taken
 
-    return send_encrypted
+def _open_tls(protocol: Any, below: Transport) -> Tls:
+    def push(rest: memoryview) -> None:
+        below.write(rest)
+        protocol._control_app_writing()  # noqa: SLF001  which says when too much is held
+
+    return Tls(
+        encrypt=protocol._sslobj._sslobj.write,  # noqa: SLF001  the C object itself
+        read=protocol._outgoing.read,  # noqa: SLF001
+        backlog=protocol._write_backlog,  # noqa: SLF001
+        protocol=protocol,
+        wrapped=sslproto.SSLProtocolState.WRAPPED,
+        push=push,
+    )
 
 
 def let_go(transport: Transport) -> None:
@@ -77,7 +103,7 @@ def _do_nothing() -> None:
     """When bytes come behind the end."""
 
 
-def _through(transport: Transport) -> Write:
+def _through(transport: Transport) -> Callable[[Bytes], None]:
     def write_while_open(data: Bytes) -> None:
         if not transport.is_closing():
             transport.write(data)

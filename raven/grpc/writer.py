@@ -15,10 +15,10 @@ from struct import Struct
 import structlog
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import Stream
-from h2.stream import StreamState
 
 from raven.broker.outbox import Outbox
 from raven.codec.encoder import sent_ts
+from raven.grpc.lane import open_lane
 from raven.grpc.protocol import RavenConnection
 from raven.grpc.sending import open_way
 
@@ -28,11 +28,7 @@ log = structlog.stdlib.get_logger("raven.grpc")
 
 # RFC 9113, 4.1: length in 24 bits, type DATA = 0, no flags, stream; then gRPC's prefix: not compressed, length
 _FRAME = Struct(">HBxxL").pack
-_FRAME_AND_PREFIX = Struct(">HBxxLxL").pack
 _PREFIX = Struct(">xL").pack
-PREFIX_BYTES = 5
-
-_CLOSED = StreamState.CLOSED
 
 
 class StreamWriter:
@@ -52,16 +48,13 @@ class StreamWriter:
         "_gate",
         "_h2",
         "_h2_stream",
-        "_held",
         "_id",
         "_idle",
         "_now_ns",
         "_outbox",
         "_rest",
-        "_send_bytes",
-        "_state",
         "_transport",
-        "_write",
+        "lane",
     )
 
     def __init__(self, stream: Stream, outbox: Outbox, now_ns: Callable[[], int]) -> None:
@@ -74,9 +67,8 @@ class StreamWriter:
             raise StreamTerminatedError("reset before its first message")
         self._h2_stream = self._h2.streams[self._id]
         self._transport = stream.connection._transport  # noqa: SLF001
-        self._send_bytes, self._write, self._held = open_way(self._transport)
-        self._state = self._h2_stream.state_machine
         self._gate = self._connection.write_ready
+        self.lane = open_lane(self._h2, self._h2_stream, self._gate, open_way(self._transport))
         self._outbox = outbox
         self._now_ns = now_ns
         self._rest: memoryview | None = None  # of the message that is begun, with its prefix
@@ -87,34 +79,8 @@ class StreamWriter:
 
     # ---- what the outbox asks for
 
-    def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
-        """Write a message that nothing waits in front of; whether it went as a whole. See OutboxWriter."""
-        h2, stream = self._h2, self._h2_stream
-        size = len(message) + PREFIX_BYTES
-        if (
-            size <= h2.outbound_flow_control_window
-            and size <= stream.outbound_flow_control_window
-            and size <= h2.max_outbound_frame_size
-            and not self._held
-            and self._gate.open
-            and not self._closed
-            and self._state.state is not _CLOSED
-        ):
-            frame = shared.get(self._id)  # most clients have but one stream, and so the same number
-            if frame is None:
-                frame = shared[self._id] = _FRAME_AND_PREFIX(size >> 8, size & 255, self._id, len(message)) + message
-            h2.outbound_flow_control_window -= size
-            stream.outbound_flow_control_window -= size
-            if self._send_bytes is None:
-                self._write(frame)
-                return True
-            try:
-                sent = self._send_bytes(frame)
-            except OSError:  # full, or broken: the transport will see
-                sent = 0
-            if sent < len(frame):
-                self._write(memoryview(frame)[sent:])
-            return True
+    def begin(self, message: bytes) -> bool:
+        """Write a message that nothing waits in front of, as far as it goes. See OutboxWriter."""
         if self._gone():
             return True
         self._rest = memoryview(_PREFIX(len(message)) + message)
@@ -189,7 +155,7 @@ class StreamWriter:
 
     def close(self) -> None:
         """Write nothing more."""
-        self._closed = True
+        self._closed = self.lane.closed = True
         self._rest = None
         self._connection.writers.pop(self._id, None)
         self._outbox.clear()

@@ -12,8 +12,10 @@ import abc
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from math import inf
+from typing import Protocol
 
 from raven.model.events import BookDelta, BookSnapshot
+from raven.speedups import compiled
 
 __all__ = ["OrderBook"]
 
@@ -33,8 +35,8 @@ class OrderBook:
     __slots__ = ("_asks", "_bids", "depth_limit", "venue_sequence")
 
     def __init__(self, snapshot: BookSnapshot | None = None) -> None:
-        self._bids: _Side = _Bids()
-        self._asks: _Side = _Asks()
+        self._bids = _make_side(True, (), ())
+        self._asks = _make_side(False, (), ())
         self.venue_sequence = 0
         self.depth_limit = 0
         if snapshot is not None:
@@ -42,8 +44,8 @@ class OrderBook:
 
     def reset(self, snapshot: BookSnapshot) -> None:
         """Forget everything and hold what `snapshot` holds. Levels of size 0 are left out."""
-        self._bids = _Bids(snapshot.bid_price, snapshot.bid_size)
-        self._asks = _Asks(snapshot.ask_price, snapshot.ask_size)
+        self._bids = _make_side(True, snapshot.bid_price, snapshot.bid_size)
+        self._asks = _make_side(False, snapshot.ask_price, snapshot.ask_size)
         self.venue_sequence = snapshot.venue_sequence
         self.depth_limit = snapshot.depth_limit
 
@@ -59,16 +61,10 @@ class OrderBook:
         """
         bids, asks, prices = self._bids, self._asks, delta.bid_price
         if prices:
-            if bids.order is None:
-                bids.set_unordered(prices, delta.bid_size)
-            else:
-                bids.set_in_order(prices, delta.bid_size)
+            bids.set(prices, delta.bid_size)
         prices = delta.ask_price
         if prices:
-            if asks.order is None:
-                asks.set_unordered(prices, delta.ask_size)
-            else:
-                asks.set_in_order(prices, delta.ask_size)
+            asks.set(prices, delta.ask_size)
         if delta.venue_sequence:
             self.venue_sequence = delta.venue_sequence
         return bids.bound >= asks.bound
@@ -123,6 +119,36 @@ class OrderBook:
         return f"<OrderBook {len(self._bids)} bids to {self.best_bid}, {len(self._asks)} asks from {self.best_ask}>"
 
 
+class Side(Protocol):
+    """Bids or asks."""
+
+    @property
+    def bound(self) -> float:
+        """No price is better."""
+
+    def set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """Set levels to new sizes; size 0 removes one. Raises ValueError where there are more prices than sizes, or fewer."""
+
+    def tighten(self) -> float:
+        """Make `bound` the best price, and return it; worse than any where there is none."""
+
+    def columns(self, depth: int) -> tuple[list[float], list[float]]:
+        """Prices and sizes from the best one on; the first `depth`, or all with 0."""
+
+    def levels(self) -> dict[float, float]:
+        """All of them, in no order."""
+
+    def __len__(self) -> int:
+        """Levels."""
+
+
+def _make_side(bids: bool, prices: Sequence[float], sizes: Sequence[float]) -> Side:
+    """Levels of size 0 are left out. Raises ValueError where there are more prices than sizes, or fewer."""
+    if compiled is not None:
+        return compiled.Side(bids, prices, sizes)
+    return _Bids(prices, sizes) if bids else _Asks(prices, sizes)
+
+
 class _Side(abc.ABC):
     """Bids or asks. Every near price is better than `edge`, and none behind it is; none at all is better than `bound`."""
 
@@ -139,6 +165,13 @@ class _Side(abc.ABC):
         self._near: dict[float, float] = {}
         self._far = {price: size for price, size in zip(prices, sizes, strict=True) if size}
         self._choose(NEAR_LEVELS)
+
+    def set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:
+        """Set levels to new sizes."""
+        if self.order is None:
+            self.set_unordered(prices, sizes)
+        else:
+            self.set_in_order(prices, sizes)
 
     @abc.abstractmethod
     def set_unordered(self, prices: Sequence[float], sizes: Sequence[float]) -> None:

@@ -29,11 +29,16 @@ class Pipe:
     def __init__(self, client: Client, room: float = inf) -> None:
         self.messages: list[bytes] = []
         self.room = room
+        self.lane = self
+        self.closed = False
         self._outbox = client.outbox
         client.outbox.writer = self
         client.outbox.flush()
 
     def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        return self.room > 1 and self.begin(message)
+
+    def begin(self, message: bytes) -> bool:
         self.messages.append(message)
         self.room -= 1
         return self.room > 0

@@ -6,11 +6,12 @@ import inspect
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raven.codec.encoder import TopicEncoder, sent_ts
+from raven.codec.encoder import UNENCODABLE, TopicEncoder, sent_ts
 from raven.codec.generated.raven import v1
 from raven.codec.payloads import NUMBERS
 from raven.errors import InvalidValue
@@ -18,6 +19,8 @@ from raven.model import events as model
 from raven.model.instrument import Instrument, PriceStep
 from raven.model.plain import names_of
 from raven.model.topic import Kind, Topic
+
+pytestmark = pytest.mark.usefixtures("twins")
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 uint32 = st.integers(0, 2**32 - 1)
@@ -185,6 +188,47 @@ def test_columns_of_different_length_are_refused() -> None:
     topic = Topic("sim", "BTC-USDT", Kind.BOOK)
     with pytest.raises(InvalidValue, match="bid_size: 1 is not valid: as many as bid_price has, 2"):
         TopicEncoder(topic, 1).encode(model.Event(topic, model.BookDelta([1.0, 2.0], [1.0]), 1), 1)
+
+
+@given(data=st.data())
+@settings(deadline=None)
+def test_the_short_way_of_a_change_is_the_same_bytes(data: st.DataObject) -> None:
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    sides = []
+    for _ in range(2):
+        count = data.draw(st.sampled_from([0, 1, 15, 16, 17, 2047, 2048, 2049]) | st.integers(0, 40))
+        filler = [data.draw(numbers) for _ in range(min(count, 3))]
+        side = (filler * (count // 3 + 1))[:count]
+        sides += [data.draw(st.sampled_from([side, tuple(side)])), tuple(side)]
+    delta = model.BookDelta(*sides, data.draw(fixed64))
+    topic = Topic("binance-spot", "BTC-USDT", Kind.BOOK)
+    event = model.Event(topic, delta, data.draw(sfixed64), data.draw(st.none() | sfixed64), data.draw(st.sampled_from([0, 16])))
+    assert TopicEncoder(topic, 17).encode(event, 9) == expected(event, 17, 9)
+
+
+@pytest.mark.parametrize("price", [64000, True, np.float64(64000.5)])
+def test_other_numbers_are_encoded_as_what_they_are(price: float) -> None:
+    topic = Topic("sim", "BTC-USDT", Kind.TRADE)
+    for payload in (model.Trade(price, 1.0, 1, "7"), model.Quote(price, 1, 2, 3), model.BookDelta([price], [1], [], [], 5)):
+        event = model.Event(topic, payload, 1, 1)
+        plain = type(payload)(
+            *(
+                [float(value) for value in column] if isinstance(column, list) else column
+                for column in (getattr(payload, name) for name in names_of(type(payload)))
+            )
+        )
+        assert TopicEncoder(topic, 1).encode(event, 1) == expected(model.Event(topic, plain, 1, 1), 1, 1)
+
+
+@pytest.mark.parametrize("bad", [2**63, -(2**63) - 1, "soon"])
+@pytest.mark.parametrize(
+    "payload", [model.Trade(1.0, 1.0, 1, "7"), model.Quote(1.0, 1.0, 2.0, 1.0), model.BookDelta([1.0], [1.0], [], [], 5)]
+)
+def test_a_time_that_is_none_is_refused_in_a_way_that_the_broker_knows(bad: Any, payload: model.Payload) -> None:
+    topic = Topic("sim", "BTC-USDT", Kind.TRADE)
+    for event in (model.Event(topic, payload, bad, 1), model.Event(topic, payload, 1, bad)):
+        with pytest.raises(UNENCODABLE):
+            TopicEncoder(topic, 1).encode(event, 1)
 
 
 def test_sent_ts_is_the_last_field_of_both_responses() -> None:

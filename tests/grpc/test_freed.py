@@ -23,6 +23,8 @@ from tests.grpc.serving import serving
 from tests.grpc.strangers.settling import gone, until
 from tests.grpc.strangers.stranger import DATA, HEADERS, TRADE, frame, guest
 
+pytestmark = pytest.mark.usefixtures("twins")
+
 STREAM = "/raven.v1.MarketDataService/StreamMarketData"
 KINDS = (RavenProtocol, ServerConnection, Calls, Call, Client, Outbox, StreamWriter)
 

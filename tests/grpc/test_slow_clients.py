@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -26,6 +27,8 @@ from raven.grpc import GrpcConfig
 from raven.model.events import BookDelta, BookSnapshot, Quote, Trade
 from raven.model.topic import Kind, Topic
 from tests.grpc.serving import SERVICE, Serving, serving, subscription
+
+pytestmark = pytest.mark.usefixtures("twins")
 
 REPEATS = int(os.environ.get("TORTURE_REPEATS", "50"))
 TRADE = Topic("sim", "BTC-USDT", Kind.TRADE)

@@ -14,6 +14,8 @@ from raven.model.events import BookDelta, BookSnapshot, Quote, Trade
 from raven.model.topic import Kind, Topic
 from tests.grpc.serving import serving, subscription
 
+pytestmark = pytest.mark.usefixtures("twins")
+
 TRADE = Topic("sim", "BTC-USDT", Kind.TRADE)
 QUOTE = Topic("sim", "BTC-USDT", Kind.QUOTE)
 BOOK = Topic("sim", "BTC-USDT", Kind.BOOK)
@@ -178,6 +180,7 @@ async def test_a_client_that_cancels_leaves_nothing_behind() -> None:
 async def test_a_subscription_that_cannot_be_is_refused_by_field_and_the_rest_stands(
     fields: dict[str, object], field: str, part: str
 ) -> None:
+    fields = dict(fields)  # a test of another parameter has the same
     where = str(fields.pop("where"))
     kinds = fields.pop("kinds", [v1.Kind.TRADE])
     async with serving(TOPICS) as raven, raven.client() as client:

@@ -26,11 +26,14 @@ from raven.broker.audience import Audiences
 from raven.broker.ring import Ring, RingLimits
 from raven.broker.topics import TopicState
 from raven.codec.encoder import SENT_TS_SIZE
+from raven.grpc.lane import PREFIX_BYTES
 from raven.grpc.protocol import RavenConnection
-from raven.grpc.writer import PREFIX_BYTES, StreamWriter
+from raven.grpc.writer import StreamWriter
 from raven.model.events import Event as MarketEvent
 from raven.model.events import Trade
 from raven.model.topic import Kind, Topic
+
+pytestmark = pytest.mark.usefixtures("twins")
 
 LIMITS = OutboxLimits(10**9, 10**12, 10**9)
 TOPIC = TopicState(Topic("sim", "BTC-USDT", Kind.TRADE), "sim", 1, 1, Ring("sim", 1, RingLimits(1)))
@@ -226,7 +229,7 @@ def test_streams_of_the_same_number_share_the_frame() -> None:
     first, second = Peers(1, 65_535, 16_384), Peers(1, 65_535, 16_384)
     shared: dict[int, bytes] = {}
     for peers in (first, second):
-        assert peers.writers[1].send(b"message-9-bytes-", shared)
+        assert peers.writers[1].lane.send(b"message-9-bytes-", shared)
         peers.exchange()
     assert len(shared) == 1
     assert first.received[1] == second.received[1] == bytes([0, 0, 0, 0, 16]) + b"message-9-bytes-"
@@ -235,7 +238,7 @@ def test_streams_of_the_same_number_share_the_frame() -> None:
 def test_a_client_that_has_gone_is_written_to_no_more() -> None:
     peers = Peers(1, 65_535, 16_384)
     peers.wire.closing = True
-    assert peers.writers[1].send(b"x", {})
+    assert peers.writers[1].begin(b"x")
     peers.outboxes[1].put(b"y")
     peers.outboxes[1].flush()
     assert not any(peers.wire.written)

@@ -88,6 +88,8 @@ class Record:
         self._came = trio.Event()
         self._client = broker.clients.attach("record", "here", lambda ended: self.__setattr__("ended", ended))
         self.ended: object = None
+        self.lane = self
+        self.closed = False
         self._client.outbox.writer = self
         subscription = Subscription("all", Selector("*", "*", frozenset(KINDS)))
         assert broker.clients.subscribe(self._client, subscription).accepted
@@ -99,10 +101,13 @@ class Record:
 
     def drain(self) -> bool:
         while (message := self._client.outbox.take(b"")) is not None:
-            self.send(message, {})
+            self.begin(message)
         return True
 
     def send(self, message: bytes, shared: dict[int, bytes]) -> bool:
+        return self.begin(message)
+
+    def begin(self, message: bytes) -> bool:
         now = trio.current_time()
         for event in v1.StreamMarketDataResponse.parse(message).events:
             assert event.topic is not None

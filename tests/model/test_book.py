@@ -13,6 +13,8 @@ from raven.model import book as book_module
 from raven.model.book import NEAR_LEVELS, NEAR_LEVELS_MAX, UNSEEN_MAX, OrderBook
 from raven.model.events import BookDelta, BookSnapshot
 
+pytestmark = pytest.mark.usefixtures("twins")
+
 SNAPSHOT = BookSnapshot((10.0, 9.0, 8.0), (1.0, 2.0, 3.0), (11.0, 12.0), (4.0, 5.0), venue_sequence=7, depth_limit=1000)
 
 PRICES = st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 1e9])
@@ -200,6 +202,28 @@ def test_columns_of_different_lengths_are_refused(looked: bool) -> None:
     with pytest.raises(ValueError, match="2 prices and 1 sizes"):
         book.apply(BookDelta((11.5, 8.0), (1.0,)))
     assert book == OrderBook(SNAPSHOT)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_more_levels_at_once_than_are_moved_one_by_one(looked: bool) -> None:
+    prices = [float(price) for price in range(1, 3001)]
+    book = OrderBook(BookSnapshot(prices[:2000], [1.0] * 2000, [], []))
+    if looked:
+        book.bids(5)
+    book.apply(BookDelta(prices[1000:], [0.0] * 500 + [2.0] * 1500, prices[1000:], [3.0] * 2000))
+    check(
+        book,
+        dict.fromkeys(prices[:1000], 1.0) | dict.fromkeys(prices[1500:], 2.0),
+        dict.fromkeys(prices[1000:], 3.0),
+    )
+
+
+def test_numbers_of_other_types_are_numbers() -> None:
+    book = OrderBook(BookSnapshot([10, 9], [1, 2], [11], [3]))  # as JSON has them
+    book.apply(BookDelta([9, True], [0, 4], [12.5], [5]))
+    check(book, {10.0: 1.0, 1.0: 4.0}, {11.0: 3.0, 12.5: 5.0})
+    with pytest.raises(TypeError):
+        book.apply(BookDelta(["9"], [1.0], [], []))  # type: ignore[list-item]
 
 
 def test_books_are_equal_by_their_levels() -> None:

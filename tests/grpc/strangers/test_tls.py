@@ -34,6 +34,8 @@ from tests.grpc.strangers.stranger import (
     stranger,
 )
 
+pytestmark = pytest.mark.usefixtures("twins")
+
 FILES = Path(__file__).parents[2] / "data" / "tls"
 CERT, KEY = FILES / "cert.pem", FILES / "key.pem"
 HANDSHAKE_S = 0.5

@@ -1,0 +1,74 @@
+"""What is compiled: whether it is there, is of the source beside it, and is left out where that is wished.
+
+That it does the same as its twins in Python is tested where those are: their tests run over both.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from raven import speedups
+from raven.speedups import PURE, SOURCE, compiled, missing, source_mark
+
+TELL = "from raven import speedups; print(speedups.compiled is not None, speedups.missing)"
+
+
+def tell(**environment: str) -> str:
+    """What a new process has."""
+    given = {name: value for name, value in os.environ.items() if name != PURE}
+    done = subprocess.run(
+        [sys.executable, "-c", TELL], env={**given, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_it_is_there_or_says_why() -> None:
+    assert bool(missing) is (compiled is None)
+    if compiled is None and not os.environ.get(PURE):
+        pytest.skip(f"raven.speedups is {missing}")
+
+
+def test_it_can_be_left_out() -> None:
+    assert tell(RAVEN_PURE="1") == "False RAVEN_PURE is set"
+
+
+def test_what_was_built_from_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PURE, raising=False)
+    monkeypatch.setattr(speedups, "import_module", lambda _name: SimpleNamespace(BUILT_FROM=source_mark(b"another")))
+    there, why = speedups._load()
+    assert there is None
+    assert why == "built from another source than it stands beside: install the package again"
+
+
+def test_what_was_not_built_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.delenv(PURE, raising=False)
+    monkeypatch.setattr(speedups, "import_module", nothing)
+    assert speedups._load() == (None, "not built: No module named 'raven.speedups._speedups'")
+
+
+def test_without_a_compiler_the_package_is_built_all_the_same(tmp_path: Path) -> None:
+    """The hook that builds it says what is missing, and nothing more happens."""
+    pytest.importorskip("Cython", reason="Cython is what builds it")
+    root = SOURCE.parents[2]
+    if not (root / "hatch_build.py").is_file():
+        pytest.skip("not in a checkout")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=root,
+        env={**os.environ, "CC": "/nowhere/cc", PURE: ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "raven.speedups is not built, Raven will run without it, slower" in done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
