@@ -247,12 +247,15 @@ cdef class ElementEncoder:
         payload = event.payload
         cdef object kind = type(payload), element = None
         if event.flags == 0:
-            if kind is self._trade:
-                element = self._encode_trade(event, payload, sequence)
-            elif kind is self._delta:
-                element = self._encode_delta(event, payload, sequence)
-            elif kind is self._quote:
-                element = self._encode_quote(event, payload, sequence)
+            try:
+                if kind is self._trade:
+                    element = self._encode_trade(event, payload, sequence)
+                elif kind is self._delta:
+                    element = self._encode_delta(event, payload, sequence)
+                elif kind is self._quote:
+                    element = self._encode_quote(event, payload, sequence)
+            except (TypeError, ValueError, OverflowError, AttributeError):
+                pass  # the general way says what is wrong
         return self._general(event, sequence) if element is None else element
 
     cdef bytes _begin(self, event, sequence, Py_ssize_t tail, char** at):
