@@ -39,6 +39,7 @@ from raven.ops.metrics import StatisticsCollector
 from raven.ops.sockets import bind_socket, bound_address
 from raven.ops.watchdog import LoopStatistics, Watchdog
 from raven.ops.web import health_app, metrics_app, serve_http
+from raven.speedups import missing
 from raven.store import has_room, open_data_dir, save_recent, take_recent
 from raven.store.blocks import HistoryStore
 from raven.store.latest import LatestStatistics, LatestWriter, open_latest
@@ -164,7 +165,7 @@ class App:
                             await feeds.start(self.broker.run, self._receive)
                             await feeds.start(self.supervisor.run)
                             self._phase = Phase.SERVING
-                            log.info("serving", **attrs.asdict(addresses), version=__version__)
+                            log.info("serving", **attrs.asdict(addresses), version=__version__, speedups=missing or "compiled")
                             task_status.started(addresses)
                             await self._drain_at(signals)
                             feeds.cancel_scope.cancel()

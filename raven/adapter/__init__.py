@@ -3,6 +3,7 @@
 Everything an author needs is here and in `raven.model`; `docs/writing-an-adapter.md` walks through it.
 """
 
+from raven.adapter.columns import columns
 from raven.adapter.contract import (
     ADAPTER_API,
     Adapter,
@@ -59,6 +60,7 @@ __all__ = [
     "Session",
     "Topic",
     "Wakeup",
+    "columns",
     "find_adapters",
     "load_adapter",
 ]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from raven.speedups import _speedups
 
 __all__ = ["PURE", "SOURCE", "Compiled", "compiled", "missing", "source_mark"]
@@ -36,12 +38,14 @@ class Compiled(NamedTuple):
     """What there is, by the names of the twins.
 
     Args:
+        columns: of `raven.adapter.columns`.
         Side: of `raven.model.book`.
         ElementEncoder: of `raven.codec.encoder`.
         Lane: of `raven.grpc.lane`.
         send_all: of `raven.broker.audience`.
     """
 
+    columns: Callable[[Sequence[tuple[float, float]]], tuple[tuple[float, ...], tuple[float, ...]]]
     Side: type[_speedups.Side]
     ElementEncoder: type[_speedups.ElementEncoder]
     Lane: type[_speedups.Lane]
@@ -63,7 +67,7 @@ def _load() -> tuple[Compiled | None, str]:
         return None, f"not built: {error}"
     if SOURCE.is_file() and source_mark(SOURCE.read_bytes()) != module.BUILT_FROM:
         return None, "built from another source than it stands beside: install the package again"
-    return Compiled(module.Side, module.ElementEncoder, module.Lane, module.send_all), ""
+    return Compiled(module.columns, module.Side, module.ElementEncoder, module.Lane, module.send_all), ""
 
 
 compiled, missing = _load()

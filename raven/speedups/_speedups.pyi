@@ -8,6 +8,9 @@ BUILT_FROM: str
 
 _K = TypeVar("_K")
 
+def columns(levels: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Prices and sizes of levels; its twin is in `raven.adapter.columns`."""
+
 class Side:
     """One side of a book; its twin is in `raven.model.book`."""
 

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The busiest few steps of an event's way, compiled. What each must do is said where its twin in Python is:
 
+* `columns`: `raven.adapter.columns`
 * `Side`: `raven.model.book`
 * `ElementEncoder`: `raven.codec.encoder`
 * `Lane`, `send_all`: `raven.grpc.lane`, `raven.broker.audience`
@@ -14,6 +15,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExa
 from cpython.list cimport PyList_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memmove
@@ -22,6 +24,8 @@ from libc.string cimport memcpy, memmove
 cdef extern from "Python.h":
     list PyList_New(Py_ssize_t)
     void PyList_SET_ITEM(list, Py_ssize_t, PyObject*)
+    tuple PyTuple_New(Py_ssize_t)
+    void PyTuple_SET_ITEM(tuple, Py_ssize_t, PyObject*)
     PyObject* PyFloat_FromDouble(double) except NULL
     PyObject** PySequence_Fast_ITEMS(object)
     Py_ssize_t PySequence_Fast_GET_SIZE(object)
@@ -191,8 +195,8 @@ cdef class Side:
         """Hold these levels with the changes."""
         levels.update(zip(prices, sizes, strict=True))
         cdef list ordered = sorted(
-            [(self._sign * price, size) for price, size in levels.items() if size and price == price]
-        )
+            [(self._sign * as_double(price), as_double(size)) for price, size in levels.items() if size and price == price]
+        )  # as numbers already: nothing is changed where one is none
         cdef Py_ssize_t i
         self._reserve(len(ordered))
         for i, (key, size) in enumerate(ordered):
@@ -213,6 +217,29 @@ cdef class Side:
     def levels(self):
         """All of them by their price."""
         return {self._sign * self._keys[i]: self._sizes[i] for i in range(self._count)}
+
+
+def columns(levels):
+    """Prices and sizes of levels, each of which is a pair, as two tuples."""
+    levels = as_column(levels)
+    cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(levels), i
+    cdef PyObject** items = PySequence_Fast_ITEMS(levels)
+    cdef tuple prices = PyTuple_New(count), sizes = PyTuple_New(count)
+    cdef object level
+    for i in range(count):
+        level = <object>items[i]
+        if not PyTuple_CheckExact(level):
+            level = tuple(level)
+        if PySequence_Fast_GET_SIZE(level) != 2:
+            raise ValueError(f"level {i} is {level!r}, which is no pair of price and size")
+        set_item(prices, i, PySequence_Fast_ITEMS(level)[0])
+        set_item(sizes, i, PySequence_Fast_ITEMS(level)[1])
+    return prices, sizes
+
+
+cdef inline void set_item(tuple column, Py_ssize_t at, PyObject* item):
+    Py_INCREF(<object>item)
+    PyTuple_SET_ITEM(column, at, item)
 
 
 cdef inline object as_column(object column):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from raven import speedups
 from tests.bench.parts import BENCH
 
 MISSED = 1
@@ -53,3 +54,12 @@ def test_memory(tmp_path: Path) -> None:
 def test_stall(tmp_path: Path) -> None:
     found = run("stall", tmp_path)
     assert found["runs"]["one stalled"][0]["count"] > 0
+
+
+def test_speedups(tmp_path: Path) -> None:
+    found = run("speedups", tmp_path)
+    if speedups.compiled is None:
+        assert found["verdicts"] == [{"what": "what is compiled", "missing": speedups.missing}]
+    else:
+        assert all(us > 0 for pairs in found["runs"].values() for pair in pairs for us in pair)
+        assert len(found["runs"]) >= len(speedups.compiled)

@@ -224,6 +224,7 @@ def test_numbers_of_other_types_are_numbers() -> None:
     check(book, {10.0: 1.0, 1.0: 4.0}, {11.0: 3.0, 12.5: 5.0})
     with pytest.raises(TypeError):
         book.apply(BookDelta(["9"], [1.0], [], []))  # type: ignore[list-item]
+    check(book, {10.0: 1.0, 1.0: 4.0}, {11.0: 3.0, 12.5: 5.0})
 
 
 def test_books_are_equal_by_their_levels() -> None:

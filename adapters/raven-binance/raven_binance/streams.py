@@ -9,7 +9,7 @@ import abc
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, ClassVar
 
-from raven.adapter import Count, Output, Resync, Topic
+from raven.adapter import Count, Output, Resync, Topic, columns
 from raven.model.events import BookDelta, BookSnapshot, Event, Flag, Gap, GapCause, Quote, Side, StatusCause, Trade
 from raven_binance.book_sync import BookSync, Delta, Snapshot
 from raven_binance.wire import (
@@ -23,16 +23,13 @@ from raven_binance.wire import (
 )
 from raven_binance.wire_usdm import UsdmDepthUpdate
 
-__all__ = ["FOREIGN", "OTHER_BUSINESS", "REPEATED", "BookStream", "Columns", "QuoteStream", "Stream", "TradeStream", "columns"]
+__all__ = ["FOREIGN", "OTHER_BUSINESS", "REPEATED", "BookStream", "QuoteStream", "Stream", "TradeStream"]
 
 # Enum members as globals: looking one up through its class costs as much as making the event's tuple.
 BUY, SELL, SUSPECT, APPLY = Side.BUY, Side.SELL, int(Flag.SUSPECT_VALUE), Delta.APPLY
 REPEATED = (Count("repeated_event"),)
 FOREIGN = (Count("other_business"),)
 OTHER_BUSINESS = 2  # USD-M's `st` for COIN-M, which is another market
-
-Columns = tuple[Sequence[float], Sequence[float]]
-NO_LEVELS: Columns = ((), ())
 
 
 class Stream(abc.ABC):
@@ -154,9 +151,8 @@ class BookStream(Stream):
         message = self._read(frame)
         if message.business == OTHER_BUSINESS:
             return FOREIGN
-        bids, asks = message.bids, message.asks
-        bid_price, bid_size = zip(*bids) if bids else NO_LEVELS  # noqa: B905  # as in `columns`, without a call
-        ask_price, ask_size = zip(*asks) if asks else NO_LEVELS  # noqa: B905
+        bid_price, bid_size = columns(message.bids)
+        ask_price, ask_size = columns(message.asks)
         stamp = message.venue_time
         event = Event(
             self.topic,
@@ -192,13 +188,3 @@ class BookStream(Stream):
 
     def _doubt(self, text: str) -> Resync:
         return Resync(self.topic, StatusCause.SEQUENCE_GAP, text)
-
-
-def columns(levels: Sequence[tuple[float, float]]) -> Columns:
-    """Prices and sizes of levels.
-
-    >>> columns([(10.0, 1.0), (9.0, 2.0)])
-    ((10.0, 9.0), (1.0, 2.0))
-    """
-    prices, sizes = zip(*levels) if levels else NO_LEVELS  # noqa: B905  # each is a pair by its type; saying so costs 200 ns
-    return prices, sizes
