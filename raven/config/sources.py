@@ -16,6 +16,7 @@ from raven.config.influxdb import imply_influxdb
 from raven.config.secrets import HIDDEN, is_secret
 from raven.config.tables import Config
 from raven.errors import ConfigError, nearest
+from raven.speedups import PURE
 from raven.structure import structure
 
 __all__ = ["LoadedConfig", "load_config", "located"]
@@ -33,7 +34,7 @@ _ALIASES = (
     ("RAVEN_LOG", "log.level"),
     ("RUST_BACKTRACE", "log.tracebacks"),
 )
-_KNOWN_ELSEWHERE = ("RAVEN_SERVER",)  # the server that the client's commands talk to
+_KNOWN_ELSEWHERE = ("RAVEN_SERVER", PURE)  # the server that commands talk to; that nothing compiled is used
 # Kubernetes writes these into every container beside a service that is called "raven".
 _SERVICE_LINK = re.compile(r"RAVEN_(SERVICE_(HOST|PORT)(_.*)?|PORT(_\d+_(TCP|UDP)(_.*)?)?)")
 _FLAGS = {"health.port": "--health-port", "metrics.port": "--metrics-port", "log.level": "--log"}

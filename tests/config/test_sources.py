@@ -130,6 +130,7 @@ def test_unknown_variables_are_warnings_with_the_nearest(tmp_path: Path) -> None
     environ = {
         "RAVEN_SERVER_PROT": "1",
         "RAVEN_SERVER": "127.0.0.1:1",  # the client's
+        "RAVEN_PURE": "1",  # of raven.speedups
         "RAVEN_PORT_50051_TCP_ADDR": "10.0.0.1",  # Kubernetes
         "RAVEN_SERVICE_HOST": "10.0.0.1",
         "INFLUXDB_URL": "http://x",
