@@ -16,6 +16,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PLACE = Path("raven", "speedups")
+FLAGS = ["-O3", "-g0", "-fno-fast-math"]  # whatever CFLAGS say: a number is looked at whether it is finite
 
 
 class SpeedupsHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's own configuration is of no use here
@@ -33,14 +34,12 @@ class SpeedupsHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's
         root = Path(self.root)
         try:
             built = build_extension(root / PLACE / "_speedups.pyx", self._work)
+            if version == "editable":
+                put_into(root / PLACE, built)
         except Exception as error:
             self.app.display_warning(f"raven.speedups is not built, Raven will run without it, slower: {error}")
             return
-        if version == "editable":
-            fresh = root / PLACE / f".{built.name}"
-            shutil.copyfile(built, fresh)
-            fresh.replace(root / PLACE / built.name)  # at once: a process may have the old one open
-        else:
+        if version != "editable":
             build_data["force_include"][str(built)] = str(PLACE / built.name)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -49,6 +48,14 @@ class SpeedupsHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's
         """Leave nothing behind."""
         if self._work is not None:
             shutil.rmtree(self._work, ignore_errors=True)
+
+
+def put_into(folder: Path, built: Path) -> None:
+    """At once: a process may have the old one open, and another build may be under way."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".built-") as own:
+        fresh = Path(own, built.name)
+        shutil.copyfile(built, fresh)
+        fresh.replace(folder / built.name)
 
 
 def build_extension(source: Path, work: Path) -> Path:
@@ -67,7 +74,7 @@ def build_extension(source: Path, work: Path) -> Path:
     shutil.copyfile(source, copy)
     mark = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     macros = [("RAVEN_BUILT_FROM", f'"{mark}"')]
-    extension = Extension("raven.speedups._speedups", [str(copy)], define_macros=macros, extra_compile_args=["-O3", "-g0"])
+    extension = Extension("raven.speedups._speedups", [str(copy)], define_macros=macros, extra_compile_args=FLAGS)
     modules = cythonize([extension], language_level=3, build_dir=str(work), quiet=True)
     command = build_ext(Distribution({"ext_modules": modules}))
     command.build_lib, command.build_temp = str(work / "lib"), str(work / "temp")

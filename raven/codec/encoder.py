@@ -34,13 +34,14 @@ _QUOTE = Struct("<BQBqBBBdBdBdBd").pack
 _QUOTE_FIXED = 9 + 9 + 2 + 36
 _QUOTE_TIMED = Struct("<BQBqBqBBBdBdBdBd").pack
 _QUOTE_TIMED_FIXED = _QUOTE_FIXED + 9
+_ENUM_MAX = 128  # from there on a varint has more than one byte
 _ID_MAX = 100  # longer trade ids take the general way, whose lengths are varints
 
 _LAYOUTS_MAX = 8192  # shapes of deltas, over all topics
 _SHAPES_MAX = 512  # ... of one topic, which it finds without a look at its name's length
 _LEVELS_BITS = 24  # of a shape's number, for the levels of a side
 
-UNENCODABLE = (InvalidValue, KeyError, TypeError, AttributeError, OverflowError, ValueError, struct.error)
+UNENCODABLE = (InvalidValue, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, struct.error)
 """What an adapter's mistakes end in here: a number that is none, or that its field has no room for."""
 
 DeltaLayout = tuple[Callable[..., bytes], bytes, bytes, bytes, bytes, bytes]
@@ -124,16 +125,16 @@ class _ElementEncoder:
         payload, venue_ts, received_ts = event.payload, event.venue_ts_ns, event.received_ts_ns
         if event.flags or not received_ts:
             return encode_general(self._prefix, event, sequence)
-        if isinstance(payload, Trade):
+        if type(payload) is Trade:
             price, size, aggressor = payload.price, payload.size, payload.aggressor
-            trade_id = payload.trade_id.encode()
+            trade_id = payload.trade_id.encode() if payload.trade_id.__class__ is str else b""
             id_size = len(trade_id)
             if (
                 price is not None
                 and size is not None
                 and venue_ts is not None
                 and 0 < id_size < _ID_MAX
-                and aggressor
+                and 0 < aggressor < _ENUM_MAX
                 and not payload.first_trade_id
                 and isfinite(price + size)
             ):
@@ -145,7 +146,7 @@ class _ElementEncoder:
                     )
                     + trade_id
                 )  # fmt: skip
-        elif isinstance(payload, Quote):
+        elif type(payload) is Quote:
             bid, bid_size, ask, ask_size = payload.bid_price, payload.bid_size, payload.ask_price, payload.ask_size
             if (
                 bid is not None
@@ -162,7 +163,7 @@ class _ElementEncoder:
                     0x19, sequence, 0x21, venue_ts, 0x29, received_ts, 0x5A, 36,
                     0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size,
                 )  # fmt: skip
-        elif isinstance(payload, BookDelta) and venue_ts is not None:
+        elif type(payload) is BookDelta and venue_ts is not None:
             bid_prices, bid_sizes, ask_prices, ask_sizes = (
                 payload.bid_price,
                 payload.bid_size,

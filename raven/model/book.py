@@ -60,10 +60,10 @@ class OrderBook:
             ValueError: a side has more prices than sizes, or fewer.
         """
         bids, asks, prices = self._bids, self._asks, delta.bid_price
-        if prices:
+        if len(prices):  # an array's truth is another question
             bids.set(prices, delta.bid_size)
         prices = delta.ask_price
-        if prices:
+        if len(prices):
             asks.set(prices, delta.ask_size)
         if delta.venue_sequence:
             self.venue_sequence = delta.venue_sequence
@@ -163,7 +163,7 @@ class _Side(abc.ABC):
         self.order: list[float] | None = None  # the near prices, ascending, as long as someone looks
         self._unseen = 0  # deltas since someone looked
         self._near: dict[float, float] = {}
-        self._far = {price: size for price, size in zip(prices, sizes, strict=True) if size}
+        self._far = {price: size for price, size in dict(zip(prices, sizes, strict=True)).items() if size}
         self._choose(NEAR_LEVELS)
 
     def set(self, prices: Sequence[float], sizes: Sequence[float]) -> None:

@@ -27,6 +27,8 @@ cdef extern from "Python.h":
     tuple PyTuple_New(Py_ssize_t)
     void PyTuple_SET_ITEM(tuple, Py_ssize_t, PyObject*)
     PyObject* PyFloat_FromDouble(double) except NULL
+    bint PyLong_Check(object)
+    bint PyUnicode_Check(object)
     PyObject** PySequence_Fast_ITEMS(object)
     Py_ssize_t PySequence_Fast_GET_SIZE(object)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
@@ -125,10 +127,10 @@ cdef class Side:
 
     def set(self, prices, sizes):
         """Set levels to new sizes; size 0 removes one. Raises ValueError where there are more prices than sizes, or fewer."""
-        prices, sizes = as_column(prices), as_column(sizes)
+        if len(prices) != len(sizes):
+            raise ValueError(f"{len(prices)} prices and {len(sizes)} sizes")
+        prices, sizes = as_floats(prices), as_floats(sizes)  # from here on nothing runs that could change them, or this
         cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(prices)
-        if PySequence_Fast_GET_SIZE(sizes) != count:
-            raise ValueError(f"{count} prices and {len(sizes)} sizes")
         if count > MANY_LEVELS:
             self._merge(self.levels(), prices, sizes)
             return
@@ -139,8 +141,8 @@ cdef class Side:
         cdef Py_ssize_t place = self._count
         cdef double key, size, previous = -INFINITY
         for i in range(count):
-            key = self._sign * as_double(<object>price_items[i])
-            size = as_double(<object>size_items[i])
+            key = self._sign * PyFloat_AS_DOUBLE(<object>price_items[i])
+            size = PyFloat_AS_DOUBLE(<object>size_items[i])
             if key == key:  # what is no number has no place among them
                 place = self._set_one(key, size, place if key < previous else self._count)
                 previous = key
@@ -192,11 +194,12 @@ cdef class Side:
         return 0
 
     cdef int _merge(self, dict levels, prices, sizes) except -1:
-        """Hold these levels with the changes."""
-        levels.update(zip(prices, sizes, strict=True))
-        cdef list ordered = sorted(
-            [(self._sign * as_double(price), as_double(size)) for price, size in levels.items() if size and price == price]
-        )  # as numbers already: nothing is changed where one is none
+        """Hold these levels with the changes; nothing is changed where one is no number. Of a price that is there twice the last
+        counts.
+        """
+        for price, size in zip(prices, sizes, strict=True):
+            levels[as_double(price)] = as_double(size)
+        cdef list ordered = sorted([(self._sign * price, size) for price, size in levels.items() if size and price == price])
         cdef Py_ssize_t i
         self._reserve(len(ordered))
         for i, (key, size) in enumerate(ordered):
@@ -221,7 +224,7 @@ cdef class Side:
 
 def columns(levels):
     """Prices and sizes of levels, each of which is a pair, as two tuples."""
-    levels = as_column(levels)
+    levels = tuple(levels)  # which nothing changes while a level is looked at
     cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(levels), i
     cdef PyObject** items = PySequence_Fast_ITEMS(levels)
     cdef tuple prices = PyTuple_New(count), sizes = PyTuple_New(count)
@@ -242,8 +245,20 @@ cdef inline void set_item(tuple column, Py_ssize_t at, PyObject* item):
     PyTuple_SET_ITEM(column, at, item)
 
 
-cdef inline object as_column(object column):
-    return column if PyTuple_CheckExact(column) or PyList_CheckExact(column) else tuple(column)
+cdef inline bint is_column(object column):
+    return PyTuple_CheckExact(column) or PyList_CheckExact(column)
+
+
+cdef object as_floats(object column):
+    """A tuple or a list of nothing but floats; a new one where this is none."""
+    cdef Py_ssize_t i
+    if is_column(column):
+        for i in range(PySequence_Fast_GET_SIZE(column)):
+            if not PyFloat_CheckExact(<object>PySequence_Fast_ITEMS(column)[i]):
+                break
+        else:
+            return column
+    return tuple([as_double(number) for number in tuple(column)])
 
 
 cdef inline double as_double(object number) except? -1.0:
@@ -281,19 +296,21 @@ cdef class ElementEncoder:
                     element = self._encode_delta(event, payload, sequence)
                 elif kind is self._quote:
                     element = self._encode_quote(event, payload, sequence)
-            except (TypeError, ValueError, OverflowError, AttributeError):
+            except (TypeError, ValueError, ArithmeticError, AttributeError):
                 pass  # the general way says what is wrong
         return self._general(event, sequence) if element is None else element
 
     cdef bytes _begin(self, event, sequence, Py_ssize_t tail, char** at):
-        """An element with room for `tail` bytes behind its stamps; None where it has none of the two times."""
-        cdef long long received_ts = event.received_ts_ns, venue_ts = 0
+        """An element with room for `tail` bytes behind its stamps; None where the first of its times is missing, or one of its
+        numbers is no integer: C would take 1.5 for 1.
+        """
+        received, venue = event.received_ts_ns, event.venue_ts_ns
+        if not (PyLong_Check(sequence) and PyLong_Check(received) and (venue is None or PyLong_Check(venue))):
+            return None
+        cdef long long received_ts = received, venue_ts = 0 if venue is None else venue
         cdef unsigned long long number = sequence
-        venue = event.venue_ts_ns
         if received_ts == 0:
             return None
-        if venue is not None:
-            venue_ts = venue
         cdef Py_ssize_t prefix = PyBytes_GET_SIZE(self._prefix)
         cdef Py_ssize_t size = prefix + (18 if venue is None else 27) + tail
         cdef bytes element = PyBytes_FromStringAndSize(NULL, 1 + varint_size(size) + size)
@@ -312,11 +329,13 @@ cdef class ElementEncoder:
         return element
 
     cdef bytes _encode_trade(self, event, payload, sequence):
-        price_object, size_object, trade_id = payload.price, payload.size, payload.trade_id
+        price_object, size_object, trade_id, side = payload.price, payload.size, payload.trade_id, payload.aggressor
         if not (PyFloat_CheckExact(price_object) and PyFloat_CheckExact(size_object)) or payload.first_trade_id:
             return None
+        if not (PyLong_Check(side) and PyUnicode_Check(trade_id)):
+            return None
         cdef double price = PyFloat_AS_DOUBLE(price_object), size = PyFloat_AS_DOUBLE(size_object)
-        cdef long aggressor = payload.aggressor
+        cdef long aggressor = side
         cdef Py_ssize_t id_size
         cdef const char* id_text = PyUnicode_AsUTF8AndSize(trade_id, &id_size)
         if not (is_finite(price) and is_finite(size) and 0 < id_size < 100 and 0 < aggressor < 128):
@@ -353,9 +372,14 @@ cdef class ElementEncoder:
         return element
 
     cdef bytes _encode_delta(self, event, payload, sequence):
-        bid_price, bid_size = as_column(payload.bid_price), as_column(payload.bid_size)
-        ask_price, ask_size = as_column(payload.ask_price), as_column(payload.ask_size)
-        cdef unsigned long long venue_sequence = payload.venue_sequence
+        bid_price, bid_size = payload.bid_price, payload.bid_size
+        ask_price, ask_size = payload.ask_price, payload.ask_size
+        last_id = payload.venue_sequence
+        if not (is_column(bid_price) and is_column(bid_size) and is_column(ask_price) and is_column(ask_size)):
+            return None
+        if not PyLong_Check(last_id):
+            return None
+        cdef unsigned long long venue_sequence = last_id
         cdef Py_ssize_t bids = PySequence_Fast_GET_SIZE(bid_price), asks = PySequence_Fast_GET_SIZE(ask_price)
         if venue_sequence == 0 or PySequence_Fast_GET_SIZE(bid_size) != bids or PySequence_Fast_GET_SIZE(ask_size) != asks:
             return None
@@ -471,7 +495,7 @@ cdef class Lane:
             taken = self._encrypt(data)
         except OSError:  # SSLError is one: the transport will see
             return 0
-        cdef bytes encrypted = self._read()
+        cdef bytes encrypted = self._read() or b""
         sent = send_now(self._fileno, encrypted)
         if sent < PyBytes_GET_SIZE(encrypted):
             self._push(memoryview(encrypted)[sent:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -220,15 +222,49 @@ def test_other_numbers_are_encoded_as_what_they_are(price: float) -> None:
         assert TopicEncoder(topic, 1).encode(event, 1) == expected(model.Event(topic, plain, 1, 1), 1, 1)
 
 
-@pytest.mark.parametrize("bad", [2**63, -(2**63) - 1, "soon"])
+@pytest.mark.parametrize("bad", [2**63, -(2**63) - 1, "soon", 1.7e18, Decimal(5)])
 @pytest.mark.parametrize(
     "payload", [model.Trade(1.0, 1.0, 1, "7"), model.Quote(1.0, 1.0, 2.0, 1.0), model.BookDelta([1.0], [1.0], [], [], 5)]
 )
-def test_a_time_that_is_none_is_refused_in_a_way_that_the_broker_knows(bad: Any, payload: model.Payload) -> None:
+def test_a_time_that_is_no_such_integer_is_refused_in_a_way_that_the_broker_knows(bad: Any, payload: model.Payload) -> None:
     topic = Topic("sim", "BTC-USDT", Kind.TRADE)
     for event in (model.Event(topic, payload, bad, 1), model.Event(topic, payload, 1, bad)):
         with pytest.raises(UNENCODABLE):
             TopicEncoder(topic, 1).encode(event, 1)
+
+
+def some(*values: float) -> Iterator[float]:
+    """A column that can be read once."""
+    return iter(values)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: model.BookDelta((1.0,), (2.0,), (), (), 1.5),  # type: ignore[arg-type]
+        lambda: model.BookDelta((1.0,), (2.0,), (), (), Decimal(5)),  # type: ignore[arg-type]
+        lambda: model.BookDelta(some(1.0), some(2.0), (), (), 9),  # type: ignore[arg-type]
+        lambda: model.BookDelta(some(1.0), (2.0,), (), (), 9),  # type: ignore[arg-type]
+        lambda: model.BookDelta((Decimal("sNaN"),), (2.0,), (), (), 9),  # type: ignore[arg-type]
+        lambda: model.Trade(1.0, 2.0, -129, "a"),
+        lambda: model.Trade(1.0, 2.0, -1, "a"),
+        lambda: model.Trade(1.0, 2.0, 2**70, "a"),
+        lambda: model.Trade(1.0, 2.0, 1.5, "a"),  # type: ignore[arg-type]
+        lambda: model.Trade(1.0, 2.0, 1, "\ud800"),
+        lambda: model.Trade(1.0, 2.0, 1, 7),  # type: ignore[arg-type]
+        lambda: model.Liquidation(side=-129),
+    ],
+)
+def test_what_an_adapter_gets_wrong_is_refused_in_a_way_that_the_broker_knows(make: Callable[[], model.Payload]) -> None:
+    topic = Topic("sim", "BTC-USDT", Kind.TRADE)
+    with pytest.raises(UNENCODABLE):
+        TopicEncoder(topic, 1).encode(model.Event(topic, make(), 1, 1), 1)
+
+
+def test_a_side_of_more_than_one_byte() -> None:
+    topic = Topic("sim", "BTC-USDT", Kind.TRADE)
+    element = TopicEncoder(topic, 1).encode(model.Event(topic, model.Trade(1.0, 2.0, 200, "a"), 1, 1), 1)
+    assert b"\x18\xc8\x01\x22\x01a" in element
 
 
 def test_sent_ts_is_the_last_field_of_both_responses() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,6 +227,53 @@ def test_numbers_of_other_types_are_numbers() -> None:
     with pytest.raises(TypeError):
         book.apply(BookDelta(["9"], [1.0], [], []))  # type: ignore[list-item]
     check(book, {10.0: 1.0, 1.0: 4.0}, {11.0: 3.0, 12.5: 5.0})
+
+
+class Clearing:
+    """A price that changes what it stands in when it is asked for its value."""
+
+    def __init__(self, change: Callable[[], object]) -> None:
+        self._change = change
+
+    def __float__(self) -> float:
+        self._change()
+        return 5.0
+
+    def __gt__(self, other: float) -> bool:
+        return float(self) > other
+
+    def __lt__(self, other: float) -> bool:
+        return float(self) < other
+
+
+def test_columns_that_change_while_they_are_read_are_no_danger() -> None:
+    book = OrderBook()
+    prices: list[Any] = []
+    prices += [Clearing(prices.clear), *map(float, range(500))]
+    with suppress(TypeError, ValueError, RuntimeError):
+        book.apply(BookDelta(prices, [1.0] * 501))
+    again = OrderBook()
+    more = BookDelta([float(price) for price in range(600)], [2.0] * 600)
+    with suppress(TypeError, ValueError, RuntimeError):
+        again.apply(BookDelta([Clearing(lambda: again.apply(more))], [1.0]))  # type: ignore[list-item]
+
+
+def test_of_a_price_that_a_snapshot_has_twice_the_last_counts() -> None:
+    book = OrderBook(BookSnapshot((1.0, 1.0, 2.0, 2.0), (5.0, 0.0, 5.0, 6.0), (), (), 1))
+    check(book, {2.0: 6.0}, {})
+
+
+@pytest.mark.parametrize("count", [2, 2000])
+def test_columns_may_be_arrays(count: int) -> None:
+    prices = np.arange(1.0, count + 1)
+    book = OrderBook(BookSnapshot(prices, np.ones(count), prices[:0], prices[:0]))  # type: ignore[arg-type]
+    book.apply(BookDelta(prices[:1], np.zeros(1), prices + count, np.ones(count)))  # type: ignore[arg-type]
+    check(book, dict.fromkeys(map(float, prices[1:]), 1.0), dict.fromkeys(map(float, prices + count), 1.0))
+
+
+def test_columns_that_have_no_length_are_refused() -> None:
+    with pytest.raises(TypeError):
+        OrderBook().apply(BookDelta(iter([1.0]), iter([1.0])))  # type: ignore[arg-type]
 
 
 def test_books_are_equal_by_their_levels() -> None:

@@ -5,11 +5,13 @@ That it does the same as its twins in Python is tested where those are: their te
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,33 @@ def test_what_was_not_built_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PURE, raising=False)
     monkeypatch.setattr(speedups, "import_module", nothing)
     assert speedups._load() == (None, "not built: No module named 'raven.speedups._speedups'")
+
+
+def test_two_builds_at_once_do_not_meet(tmp_path: Path) -> None:
+    """Each puts what it built in its place as a whole."""
+    hook = load_hook()
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    for number in range(2):
+        built = tmp_path / str(number) / "_speedups.so"
+        built.parent.mkdir()
+        built.write_text(str(number))
+        hook.put_into(folder, built)
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("_speedups.so", "1")]
+
+
+def load_hook() -> Any:
+    """The module, which is no part of the package."""
+    path = SOURCE.parents[2] / "hatch_build.py"
+    if not path.is_file():
+        pytest.skip("not in a checkout")
+    pytest.importorskip("hatchling", reason="hatchling is what runs it")
+    spec = importlib.util.spec_from_file_location("hatch_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_without_a_compiler_the_package_is_built_all_the_same(tmp_path: Path) -> None:
