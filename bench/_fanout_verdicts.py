@@ -23,10 +23,12 @@ GOALS: Mapping[str, Goal | None] = {  # raven's deliveries/s over the column's
     "grpc-go": None,
     "bare loop of send": None,
 }
-PARTS: Mapping[str, Goal] = {  # the column's deliveries/s over raven's
+HISTORY = "raven, history on"
+PARTS: Mapping[str, Goal | None] = {  # the column's deliveries/s over raven's
     "raven, 1,000 topics by wildcard": Goal(0.5),
     "raven, 1,000 topics mixed": Goal(0.5),
     "raven, TLS": Goal(0.5),
+    HISTORY: None,
 }
 FIT: Mapping[str, int] = {"raven, 1 client": 1, "raven, 10 clients": 10, "raven 5": 100, "raven, 1,000 clients": 1000}
 PLAIN = ("raven", *(f"raven {number}" for number in range(2, 6)))
@@ -76,6 +78,8 @@ def judge(runs: Runs, missing: Mapping[str, str], verdicts: Verdicts, order: Seq
             verdicts.judge(f"{name} to raven", by_rate(runs[name], runs[nearest(name, plain, order)]), goal)
         elif name in missing:
             verdicts.absent(f"{name} to raven", missing[name])
+    if HISTORY in runs and "redis" in runs:
+        verdicts.judge(f"{HISTORY} to redis", by_rate(runs[HISTORY], runs["redis"]), GOALS["redis"])
     judge_ahead(runs, verdicts)
     judge_fit(runs, verdicts)
     judge_pauses([phase for name in plain for phase in runs[name]], verdicts)

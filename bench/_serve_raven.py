@@ -111,7 +111,7 @@ class BenchFeed:
 async def serve(options: argparse.Namespace) -> None:
     """Until the board says END."""
     board, pauses = Board(options.board), Pauses()
-    app = App(bench_config(options), (bench_feed(options.source),) if options.source else ())
+    app = App(bench_config(options), (bench_feed(options.source),) if options.source else (), options.data_dir)
     feed = BenchFeed(app, make_topics(options.topics), options.ahead, pauses)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(app.run)
@@ -122,8 +122,18 @@ async def serve(options: argparse.Namespace) -> None:
         tell("ready", port=int(addresses.grpc.rpartition(":")[2]), shape=shape_of().facts)
         await run_phases(board, trio.sleep, feed.publish)
         memory = memory_by_module(before) if before is not None else []
-        tell("report", gc=pauses.facts, slow=app.broker.statistics().slow_consumers, memory=memory)
+        history = await keep_all(app)
+        tell("report", history=history, gc=pauses.facts, slow=app.broker.statistics().slow_consumers, memory=memory)
         nursery.cancel_scope.cancel()
+
+
+async def keep_all(app: App) -> tuple[int, int]:
+    """Events that the history has when it has all, and those that it lost."""
+    if app.recorder is None:
+        return 0, 0
+    await app.recorder.flush()
+    kept = app.recorder.statistics()
+    return kept.events, sum(kept.lost.values())
 
 
 def bench_config(options: argparse.Namespace) -> Config:
@@ -163,6 +173,7 @@ def main() -> None:
     parser.add_argument("--topics", type=int, default=1)
     parser.add_argument("--ahead", type=int, default=1)
     parser.add_argument("--tls", type=Path)
+    parser.add_argument("--data-dir", type=Path, help="where the history is kept; without it nothing is")
     parser.add_argument("--source", type=int, help="port of a venue; without it the feed is made here")
     parser.add_argument("--trace", action="store_true", help="report what is allocated where")
     parser.add_argument("--profile", type=Path, help="file for the table of cProfile")

@@ -41,11 +41,13 @@ class Column:
     topics: int = 1
     mixed: bool = False
     tls: bool = False
+    history: bool = False
 
 
 COLUMNS: Mapping[str, Column] = {  # in the order of a round: each stands near a run of Raven that it is compared with
     "raven": Column("raven"),
     "redis": Column("redis"),
+    "raven, history on": Column("raven", history=True),
     "raven, TLS": Column("raven", tls=True),
     "raven 2": Column("raven"),
     "raven, 1,000 topics mixed": Column("raven", topics=1000, mixed=True),
@@ -69,21 +71,24 @@ COLUMNS: Mapping[str, Column] = {  # in the order of a round: each stands near a
 }
 
 
-def run_column(column: Column, seconds: float, tls: Path, options: Sequence[str] = ()) -> Phase:
+def run_column(column: Column, seconds: float, home: Path, options: Sequence[str] = ()) -> Phase:
     """One server, its readers, warming up, and the phase that is measured.
+
+    Args:
+        home: where the certificate is, and where a history may be.
 
     Raises:
         PeerMissing: this column cannot be had here.
     """
-    with new_board() as board:
+    with new_board() as board, tempfile.TemporaryDirectory(dir=home) as data:
         setup = Setup(
             board=board,
             clients=column.clients,
             ahead=column.ahead,
             topics=column.topics,
             mixed=column.mixed,
-            tls=tls if column.tls else None,
-            options=options,
+            tls=home if column.tls else None,
+            options=[*options, "--data-dir", data] if column.history else options,
         )
         with (
             open_server(column.peer, setup) as server,
@@ -94,6 +99,9 @@ def run_column(column: Column, seconds: float, tls: Path, options: Sequence[str]
             board[0].phase = END
             if column.peer == "raven":
                 phase.report.update(server.program.hear("report"))
+                kept, lost = phase.report["history"]
+                if column.history != (kept > 0) or lost:
+                    raise RuntimeError(f"the history has {kept} events, and lost {lost}")
             if options:  # which is how it is profiled
                 server.program.hear("profiled")
         return phase
@@ -133,7 +141,7 @@ def chosen_columns(only: Sequence[str]) -> dict[str, Column]:
 def profile(options: argparse.Namespace) -> int:
     """Raven alone, under cProfile, whose table goes to standard output."""
     with tempfile.NamedTemporaryFile("r") as table:
-        phase = run_column(COLUMNS["raven"], options.seconds, Path(), ["--profile", table.name])
+        phase = run_column(COLUMNS["raven"], options.seconds, Path(table.name).parent, ["--profile", table.name])
         print(f"  under the profiler: {phase.rate:,.0f} deliveries/s")
         print(table.read())
     return 0
