@@ -90,7 +90,8 @@ BUILT_FROM = RAVEN_BUILT_FROM.decode()
 
 # ---- the book
 
-DEF MANY_LEVELS = 1024  # of one change: as many are sorted in with all others, not each moved to its place
+cdef enum:
+    MANY_LEVELS = 1024  # of one change: as many are sorted in with all others, not each moved to its place
 
 
 cdef class Side:
@@ -129,8 +130,12 @@ cdef class Side:
         """Set levels to new sizes; size 0 removes one. Raises ValueError where there are more prices than sizes, or fewer."""
         if len(prices) != len(sizes):
             raise ValueError(f"{len(prices)} prices and {len(sizes)} sizes")
-        prices, sizes = as_floats(prices), as_floats(sizes)  # from here on nothing runs that could change them, or this
-        cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(prices)
+        prices, plain = as_floats(prices), as_floats(sizes)
+        if plain is not sizes:  # asking a number for its value may have changed the prices
+            prices, sizes = as_floats(prices), plain
+        cdef Py_ssize_t count = PySequence_Fast_GET_SIZE(prices)  # from here on nothing runs that could change them, or this
+        if PySequence_Fast_GET_SIZE(sizes) != count:
+            raise ValueError(f"{count} prices and {len(sizes)} sizes, by now")
         if count > MANY_LEVELS:
             self._merge(self.levels(), prices, sizes)
             return

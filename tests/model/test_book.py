@@ -252,6 +252,9 @@ def test_columns_that_change_while_they_are_read_are_no_danger() -> None:
     prices += [Clearing(prices.clear), *map(float, range(500))]
     with suppress(TypeError, ValueError, RuntimeError):
         book.apply(BookDelta(prices, [1.0] * 501))
+    kept: list[Any] = [float(price) for price in range(501)]
+    with suppress(TypeError, ValueError, RuntimeError):
+        book.apply(BookDelta(kept, [Clearing(kept.clear), *map(float, range(500))]))
     again = OrderBook()
     more = BookDelta([float(price) for price in range(600)], [2.0] * 600)
     with suppress(TypeError, ValueError, RuntimeError):
