@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from raven.errors import FrameError
 from raven_binance.wire import UNREADABLE, Level, Number, Signed, TradeMessage, UpdateId, VenueTime, frame_parser
@@ -104,11 +106,14 @@ class OpenInterestReply(Struct, gc=False):
     time: VenueTime = 0
 
 
+Hours = Annotated[int, Meta(ge=0, le=366 * 24)]  # the venue has 1, 4 and 8; in seconds it is 32 bits of the contract
+
+
 class FundingInfo(Struct):
     """An entry of REST `fundingInfo`, which names only the symbols whose terms were changed at some time."""
 
     symbol: str
-    interval_h: int = field(name="fundingIntervalHours", default=0)
+    interval_h: Hours = field(name="fundingIntervalHours", default=0)
 
 
 parse_usdm_trade = frame_parser("trade", UsdmTradeMessage)

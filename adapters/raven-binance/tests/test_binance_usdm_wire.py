@@ -142,6 +142,7 @@ def test_rest_answers() -> None:
         (parse_open_interest, b"[]"),
         (parse_open_interest, b'{"openInterest":"NaN"}'),
         (parse_funding_info, b"{}"),
+        (parse_funding_info, b'[{"symbol":"BTCUSDT","fundingIntervalHours":999999999999999999999999999999}]'),
     ):
         with pytest.raises(FrameError):
             parse(bad)
