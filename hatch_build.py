@@ -72,6 +72,7 @@ def build_extension(source: Path, work: Path) -> Path:
 
     copy = work / source.name
     shutil.copyfile(source, copy)
+    # As `raven.speedups.source_mark` has it, which cannot be imported where nothing is installed yet.
     mark = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     macros = [("RAVEN_BUILT_FROM", f'"{mark}"')]
     extension = Extension("raven.speedups._speedups", [str(copy)], define_macros=macros, extra_compile_args=FLAGS)

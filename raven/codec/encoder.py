@@ -121,70 +121,64 @@ class _ElementEncoder:
         Raises:
             InvalidValue: a number of the payload is NaN or infinite.
         """
-        # One long function: it runs for every event, and a call costs a tenth of it.
-        payload, venue_ts, received_ts = event.payload, event.venue_ts_ns, event.received_ts_ns
-        if event.flags or not received_ts:
-            return encode_general(self._prefix, event, sequence)
-        if type(payload) is Trade:
-            price, size, aggressor = payload.price, payload.size, payload.aggressor
-            trade_id = payload.trade_id.encode() if payload.trade_id.__class__ is str else b""
-            id_size = len(trade_id)
-            if (
-                price is not None
-                and size is not None
-                and venue_ts is not None
-                and 0 < id_size < _ID_MAX
-                and 0 < aggressor < _ENUM_MAX
-                and not payload.first_trade_id
-                and isfinite(price + size)
-            ):
-                return (
-                    self._trades[id_size]
-                    + _TRADE(
-                        0x19, sequence, 0x21, venue_ts, 0x29, received_ts, 0x52, _TRADE_BODY + id_size,
-                        0x09, price, 0x11, size, 0x18, aggressor, 0x22, id_size,
-                    )
-                    + trade_id
-                )  # fmt: skip
-        elif type(payload) is Quote:
-            bid, bid_size, ask, ask_size = payload.bid_price, payload.bid_size, payload.ask_price, payload.ask_size
-            if (
-                bid is not None
-                and bid_size is not None
-                and ask is not None
-                and ask_size is not None
-                and isfinite(bid + bid_size + ask + ask_size)
-            ):
-                if venue_ts is None:
-                    return self._quote + _QUOTE(
-                        0x19, sequence, 0x29, received_ts, 0x5A, 36, 0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size
-                    )
-                return self._quote_timed + _QUOTE_TIMED(
-                    0x19, sequence, 0x21, venue_ts, 0x29, received_ts, 0x5A, 36,
-                    0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size,
-                )  # fmt: skip
-        elif type(payload) is BookDelta and venue_ts is not None:
-            bid_prices, bid_sizes, ask_prices, ask_sizes = (
-                payload.bid_price,
-                payload.bid_size,
-                payload.ask_price,
-                payload.ask_size,
-            )
-            bids, asks, venue_sequence = len(bid_prices), len(ask_prices), payload.venue_sequence
-            # A distance is finite where all of its numbers are; it takes half as long as four sums.
-            if venue_sequence and len(bid_sizes) == bids and len(ask_sizes) == asks:
-                if not isfinite(dist(bid_prices, bid_sizes) + dist(ask_prices, ask_sizes)):
-                    encode_payload(payload)  # which says what is wrong
-                layout = self._shapes.get(bids << _LEVELS_BITS | asks)
-                if layout is None:
-                    layout = self._learn_shape(bids, asks)
-                pack, head, bid_head, bid_size_head, ask_head, ask_size_head = layout
-                return pack(
-                    head, sequence, 0x21, venue_ts, 0x29, received_ts,
-                    bid_head, *bid_prices, bid_size_head, *bid_sizes, ask_head, *ask_prices, ask_size_head, *ask_sizes,
-                    0x29, venue_sequence,
-                )  # fmt: skip
-        return encode_general(self._prefix, event, sequence)
+        payload, element = event.payload, None
+        if not event.flags and event.received_ts_ns:
+            if type(payload) is Trade:
+                element = self._encode_trade(event, payload, sequence)
+            elif type(payload) is BookDelta:
+                element = self._encode_delta(event, payload, sequence)
+            elif type(payload) is Quote:
+                element = self._encode_quote(event, payload, sequence)
+        return encode_general(self._prefix, event, sequence) if element is None else element
+
+    # ---- the short ways; None where something is out of the ordinary
+
+    def _encode_trade(self, event: Event, trade: Trade, sequence: int) -> bytes | None:
+        price, size, aggressor, venue_ts = trade.price, trade.size, trade.aggressor, event.venue_ts_ns
+        trade_id = trade.trade_id.encode() if trade.trade_id.__class__ is str else b""
+        id_size = len(trade_id)
+        if price is None or size is None or venue_ts is None or not isfinite(price + size):
+            return None
+        if not (0 < id_size < _ID_MAX and 0 < aggressor < _ENUM_MAX) or trade.first_trade_id:
+            return None
+        packed: bytes = _TRADE(
+            0x19, sequence, 0x21, venue_ts, 0x29, event.received_ts_ns, 0x52, _TRADE_BODY + id_size,
+            0x09, price, 0x11, size, 0x18, aggressor, 0x22, id_size,
+        )  # fmt: skip
+        return self._trades[id_size] + packed + trade_id
+
+    def _encode_quote(self, event: Event, quote: Quote, sequence: int) -> bytes | None:
+        bid, bid_size, ask, ask_size = quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size
+        if bid is None or bid_size is None or ask is None or ask_size is None:
+            return None
+        if not isfinite(bid + bid_size + ask + ask_size):
+            return None
+        received_ts, venue_ts = event.received_ts_ns, event.venue_ts_ns
+        numbers = (0x5A, 36, 0x09, bid, 0x11, bid_size, 0x19, ask, 0x21, ask_size)
+        packed: bytes
+        if venue_ts is None:
+            packed = _QUOTE(0x19, sequence, 0x29, received_ts, *numbers)
+            return self._quote + packed
+        packed = _QUOTE_TIMED(0x19, sequence, 0x21, venue_ts, 0x29, received_ts, *numbers)
+        return self._quote_timed + packed
+
+    def _encode_delta(self, event: Event, delta: BookDelta, sequence: int) -> bytes | None:
+        bid_prices, bid_sizes, ask_prices, ask_sizes = delta.bid_price, delta.bid_size, delta.ask_price, delta.ask_size
+        bids, asks, venue_ts, venue_sequence = len(bid_prices), len(ask_prices), event.venue_ts_ns, delta.venue_sequence
+        if venue_ts is None or not venue_sequence or len(bid_sizes) != bids or len(ask_sizes) != asks:
+            return None
+        # A distance is finite where all of its numbers are; it takes half as long as four sums.
+        if not isfinite(dist(bid_prices, bid_sizes) + dist(ask_prices, ask_sizes)):
+            return None
+        layout = self._shapes.get(bids << _LEVELS_BITS | asks)
+        if layout is None:
+            layout = self._learn_shape(bids, asks)
+        pack, head, bid_head, bid_size_head, ask_head, ask_size_head = layout
+        return pack(
+            head, sequence, 0x21, venue_ts, 0x29, event.received_ts_ns,
+            bid_head, *bid_prices, bid_size_head, *bid_sizes, ask_head, *ask_prices, ask_size_head, *ask_sizes,
+            0x29, venue_sequence,
+        )  # fmt: skip
 
     def _learn_shape(self, bids: int, asks: int) -> DeltaLayout:
         """Remember how a delta of so many levels is laid out."""

@@ -1,7 +1,8 @@
 """The busiest few steps of an event's way, compiled where that can be had; else their twins in Python do the same.
 
-Whoever has a twin looks at `compiled` each time it makes an object, so that a test can have either. What is compiled is in
-`_speedups.pyx`, which `hatch_build.py` builds when the package is installed; what it brings is in docs/benchmarks.md.
+Whoever has a twin looks at `compiled` each time it makes an object, so that a test can have either (`raven.adapter.columns`, a
+function that every frame calls, is chosen once). What is compiled is in `_speedups.pyx`, which `hatch_build.py` builds when the
+package is installed; what it brings is in docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Sender(asyncio.Protocol):
 
     def __init__(self, made: asyncio.Future[Sender]) -> None:
         self.gate = SimpleNamespace(open=True)
-        self.room = asyncio.Event()
+        self.room, self.lost = asyncio.Event(), asyncio.Event()
         self.made = made
         self.h2 = SimpleNamespace(outbound_flow_control_window=WINDOW, max_outbound_frame_size=16_384)
         machine = SimpleNamespace(state=StreamState.OPEN)
@@ -44,6 +44,9 @@ class Sender(asyncio.Protocol):
         self.transport = transport
         self.lane = open_lane(self.h2, self.stream, self.gate, open_way(transport))
         self.made.set_result(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
 
     def pause_writing(self) -> None:
         self.gate.open = False
@@ -155,16 +158,37 @@ def test_nothing_is_sent_past_what_is_in_its_way(tls: bool) -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_connection_that_is_over_is_the_transports_affair(tls: bool) -> None:
-    """The peer has gone, then the socket is closed: a lane says that it took the bytes, and raises nothing."""
+    """The socket is closed, and another has its descriptor: the transport gets the bytes, which knows; the other gets none."""
+
+    async def talk(sender: Sender, client: socket.socket) -> None:
+        client.close()
+        plain = sender.transport.get_extra_info("socket")
+        number = plain.fileno()
+        sender.transport.abort()
+        await sender.lost.wait()
+        assert plain.fileno() < 0
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert number in (ours.fileno(), theirs.fileno()), "the system gives the lowest number that is free"
+            assert sender.lane.send(b"x" * 1000, {})
+            assert sender.h2.outbound_flow_control_window == WINDOW - 1000 - PREFIX_BYTES
+            for one in (ours, theirs):
+                one.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    one.recv(1)
+
+    over(tls, talk)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_has_gone_is_the_transports_affair(tls: bool) -> None:
+    """A lane says that it took the bytes, and raises nothing; the transport ends the connection."""
 
     async def talk(sender: Sender, client: socket.socket) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-        for _ in range(5):
-            sender.lane.send(b"x" * 1000, {})
-        sender.transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        sender.lane.send(b"x" * 1000, {})
+        taken = [sender.lane.send(b"x" * 1000, {}) for _ in range(5)]
+        assert taken[0]
+        await sender.lost.wait()
 
     over(tls, talk)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -227,38 +226,6 @@ def test_numbers_of_other_types_are_numbers() -> None:
     with pytest.raises(TypeError):
         book.apply(BookDelta(["9"], [1.0], [], []))  # type: ignore[list-item]
     check(book, {10.0: 1.0, 1.0: 4.0}, {11.0: 3.0, 12.5: 5.0})
-
-
-class Clearing:
-    """A price that changes what it stands in when it is asked for its value."""
-
-    def __init__(self, change: Callable[[], object]) -> None:
-        self._change = change
-
-    def __float__(self) -> float:
-        self._change()
-        return 5.0
-
-    def __gt__(self, other: float) -> bool:
-        return float(self) > other
-
-    def __lt__(self, other: float) -> bool:
-        return float(self) < other
-
-
-def test_columns_that_change_while_they_are_read_are_no_danger() -> None:
-    book = OrderBook()
-    prices: list[Any] = []
-    prices += [Clearing(prices.clear), *map(float, range(500))]
-    with suppress(TypeError, ValueError, RuntimeError):
-        book.apply(BookDelta(prices, [1.0] * 501))
-    kept: list[Any] = [float(price) for price in range(501)]
-    with suppress(TypeError, ValueError, RuntimeError):
-        book.apply(BookDelta(kept, [Clearing(kept.clear), *map(float, range(500))]))
-    again = OrderBook()
-    more = BookDelta([float(price) for price in range(600)], [2.0] * 600)
-    with suppress(TypeError, ValueError, RuntimeError):
-        again.apply(BookDelta([Clearing(lambda: again.apply(more))], [1.0]))  # type: ignore[list-item]
 
 
 def test_of_a_price_that_a_snapshot_has_twice_the_last_counts() -> None:

@@ -9,14 +9,18 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from raven import speedups
 from raven.speedups import PURE, SOURCE, compiled, missing, source_mark
+
+if TYPE_CHECKING:
+    from raven.speedups._speedups import Side
 
 TELL = "from raven import speedups; print(speedups.compiled is not None, speedups.missing)"
 
@@ -55,6 +59,55 @@ def test_what_was_not_built_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PURE, raising=False)
     monkeypatch.setattr(speedups, "import_module", nothing)
     assert speedups._load() == (None, "not built: No module named 'raven.speedups._speedups'")
+
+
+class Clearing:
+    """A number that changes what it stands in when it is asked for its value."""
+
+    def __init__(self, change: Callable[[], object]) -> None:
+        self._change = change
+
+    def __float__(self) -> float:
+        self._change()
+        return 5.0
+
+
+if compiled is not None:  # its twin keeps whatever it is given, and has no memory to hurt
+    HUNDREDS = [float(number) for number in range(1, 501)]
+
+    def check_whole(side: Side, levels: dict[float, float]) -> None:
+        """It has these levels, in order, and goes on."""
+        side.set([1000.0, 999.0], [7.0, 8.0])
+        levels = {1000.0: 7.0, 999.0: 8.0, **dict(sorted(levels.items(), reverse=True))}
+        assert side.columns(0) == (list(levels), list(levels.values()))
+        assert (len(side), side.bound) == (len(levels), 1000.0)
+
+    def test_prices_that_change_while_they_are_read() -> None:
+        side, prices = compiled.Side(True), list[Any]()
+        prices += [Clearing(prices.clear), *HUNDREDS]
+        side.set(prices, [1.0] * 501)  # they were copied before
+        check_whole(side, dict.fromkeys(HUNDREDS, 1.0))
+
+    def test_prices_that_change_while_sizes_are_read() -> None:
+        side, prices = compiled.Side(True), [0.5, *HUNDREDS]
+        with pytest.raises(ValueError, match="0 prices and 501 sizes, by now"):
+            side.set(prices, [Clearing(prices.clear), *HUNDREDS])  # type: ignore[list-item]
+        check_whole(side, {})
+
+    def test_a_side_that_changes_while_prices_are_read() -> None:
+        side = compiled.Side(True)
+        side.set([Clearing(lambda: side.set(HUNDREDS, [2.0] * 500))], [1.0])  # type: ignore[list-item]
+        check_whole(side, dict.fromkeys(HUNDREDS, 2.0) | {5.0: 1.0})
+
+    def test_levels_that_change_while_they_are_read() -> None:
+        class Level:
+            def __iter__(self) -> Iterator[float]:
+                levels.clear()
+                return iter((1.0, 2.0))
+
+        levels: list[Any] = []
+        levels += [Level(), *((price, 1.0) for price in HUNDREDS)]
+        assert compiled.columns(levels) == ((1.0, *HUNDREDS), (2.0, *[1.0] * 500))
 
 
 def test_two_builds_at_once_do_not_meet(tmp_path: Path) -> None:

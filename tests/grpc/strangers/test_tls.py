@@ -123,7 +123,9 @@ async def test_handshakes_that_are_under_way_count_for_the_limit() -> None:
         await counted(raven, "limit", 0)
         async with stranger(raven.port) as third:
             await third.read_to_end()
+            assert third.goaway is None  # nobody has said a word of HTTP/2 yet
         await counted(raven, "limit", 1)
+        assert raven.metric("raven_connections_ended_total", reason="limit") == 1
 
 
 async def test_the_handshake_of_http2_has_its_limit_too() -> None:
