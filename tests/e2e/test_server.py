@@ -224,7 +224,8 @@ class TestStartsThatCannotBe:
     async def test_a_taken_port_is_named_with_its_key(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            done = await run_command("serve", "--port", "0", "--metrics-port", "0", HEALTH_PORT=str(port))
+            ours = {"HEALTH_PORT": str(port), "RAVEN_DATA_DIR": str(tmp_path)}
+            done = await run_command("serve", "--port", "0", "--metrics-port", "0", **ours)
         assert done.returncode == 1
         assert f"port {port} (health) is taken" in done.stderr.decode() or f"port {port}" in done.stderr.decode()
         assert "[health] port or HEALTH_PORT" in done.stderr.decode()

@@ -6,7 +6,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -27,6 +29,9 @@ from tests.store.latest.redis_servers import (
     until,
 )
 from tests.store.latest.samples import BOOK, ELSEWHERE, NOW_S, QUOTE, client, value
+
+T = TypeVar("T")
+FAILOVER_S = 15
 
 ACL = "+@read +@write +@scripting +@connection"
 
@@ -173,7 +178,7 @@ def test_in_a_cluster_a_primary_may_die(clustered: Cluster) -> None:
     store = opened(clustered.url.replace("://", "://raven:pw@"))
     store.put([value(ELSEWHERE)])
     check_primary_dies(store, lambda: clustered.owner(topic_key(QUOTE)))
-    assert store.load(["other-venue", "sim"]) == [value(ELSEWHERE), value()]
+    assert again(lambda: store.load(["other-venue", "sim"])) == [value(ELSEWHERE), value()]
 
 
 def check_primary_dies(store: RedisLatest, primary: Callable[[], Process]) -> None:
@@ -186,9 +191,23 @@ def check_primary_dies(store: RedisLatest, primary: Callable[[], Process]) -> No
     dying.kill()
     with pytest.raises(StoreError):
         store.put([value()])
-    until(lambda: puts(store), within_s=15)
-    store.put([value()])
-    store.remove([BOOK])
-    assert store.load(["sim"]) == [value()]
-    assert store.load_clients(NOW_S) == [client("desk", "a")]
+    until(lambda: puts(store), within_s=FAILOVER_S)
+    # of a cluster each server learns by itself that it is whole again, so the next one asked may still say that it is not
+    again(lambda: store.put([value()]))
+    again(lambda: store.remove([BOOK]))
+    assert again(lambda: store.load(["sim"])) == [value()]
+    assert again(lambda: store.load_clients(NOW_S)) == [client("desk", "a")]
     store.close()
+
+
+def again(call: Callable[[], T]) -> T:
+    """What a call gives as soon as the servers take it."""
+    results: list[T] = []
+
+    def taken() -> bool:
+        with suppress(StoreError):
+            results.append(call())
+        return bool(results)
+
+    until(taken, within_s=FAILOVER_S)
+    return results[0]
