@@ -70,7 +70,13 @@ class GrpcLink:
         while True:
             if self._over is not None:
                 raise self._over
-            data = await self._socket.receive_some(timeout_s)
+            try:
+                data = await self._socket.receive_some(timeout_s)
+            except ConnectionError:  # how an end comes that left some of our bytes unread
+                self._broken = True
+                if self._silent and not self._closed:
+                    raise self._closed_by_server() from None  # the system's words would be taken for the reason
+                raise
             if not data:
                 self._broken = True
                 raise self._closed_by_server()
@@ -97,7 +103,7 @@ class GrpcLink:
             except BaseException as error:
                 self._broken = True  # who knows how much of it went
                 if self._silent and isinstance(error, ConnectionError):
-                    raise self._closed_by_server() from error
+                    raise self._closed_by_server() from None  # the system's words would be taken for the reason
                 raise
 
     def _closed_by_server(self) -> ConnectionResetError:
